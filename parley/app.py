@@ -1,0 +1,35 @@
+"""The composition root: settings in, a server out. The only place that chooses a store and a bus."""
+
+from fastapi import FastAPI
+
+from parley.buses.base import Bus
+from parley.config import Settings
+from parley.node import Node
+from parley.stores.base import Store
+from parley.web import app as web
+
+
+def node_from(settings: Settings) -> Node:
+    """A node on the store and bus that the settings name."""
+    return Node(settings, _store(settings), _bus(settings))
+
+
+def app_from(settings: Settings) -> FastAPI:
+    """An ASGI application that starts and stops its node by itself. For any server, and for mounting."""
+    return web.create(node_from(settings))
+
+
+def _store(settings: Settings) -> Store:
+    if settings.store.startswith("memory://"):
+        from parley.stores.memory import MemoryStore
+
+        return MemoryStore()
+    from parley.stores.sql import SqlStore
+
+    return SqlStore(settings.store, synchronous=settings.sqlite_synchronous)
+
+
+def _bus(settings: Settings) -> Bus:
+    from parley.buses.memory import MemoryBus
+
+    return MemoryBus()

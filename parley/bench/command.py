@@ -1,0 +1,98 @@
+"""The `parley bench` commands. Each prints ratios from one run; single figures depend on the machine."""
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+bench = typer.Typer(
+    help="Measure this machine: ratios in one run, never absolute promises.", no_args_is_help=True
+)
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@bench.command("ingest")
+def bench_ingest(
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="how long each server is measured")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Messages stored a second on SQLite with a sync before each acknowledgement: in groups and one by
+    one."""
+    from parley.bench import ingest
+
+    _leave_a_core()
+    result = ingest.run(seconds)
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = _table(
+        f"{result['senders']} senders, {result['in_flight']} in flight each, SQLite, synchronous=FULL"
+    )
+    table.add_column("commits")
+    table.add_column("acknowledged a second", justify="right")
+    table.add_column("server CPU per message", justify="right")
+    for label, key in (("in groups", "grouped"), ("one per message", "one_commit_per_message")):
+        measured: Any = result[key]
+        table.add_row(
+            label, f"{measured['acknowledged_per_second']:,.0f}", f"{measured['cpu_us_per_message']:.1f} µs"
+        )
+    _show(table, f"In groups: {result['ratio']:.1f} times as fast as with one commit per message.")
+
+
+@bench.command("fanout")
+def bench_fanout(
+    members: Annotated[int, typer.Option(min=1, max=5000, help="connections in the room")] = 1000,
+    messages: Annotated[int, typer.Option(min=8, max=10_000, help="messages sent")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """One room's events to many connections: cost of a delivery, and encodings of an event."""
+    from parley.bench import fanout
+
+    _leave_a_core()
+    result = fanout.run(members, messages)
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = _table(f"{members:,} connections in one room, {messages:,} messages")
+    table.add_column("sent at a time")
+    table.add_column("deliveries a second", justify="right")
+    table.add_column("server CPU per delivery", justify="right")
+    table.add_column("encodings per event", justify="right")
+    for together in (1, 8):
+        measured: Any = result[f"{together}_at_a_time"]
+        table.add_row(
+            str(together),
+            f"{measured['deliveries_per_second']:,.0f}",
+            f"{measured['cpu_us_per_delivery']:.2f} µs",
+            f"{measured['encodings_per_event']:g}",
+        )
+    _show(table, "Through FastAPI's own WebSocket route.")
+
+
+def _leave_a_core() -> None:
+    """Keep the load generator off the server's core, where there is a second one."""
+    from parley.bench.target import CORES
+
+    if len(CORES) > 1:
+        os.sched_setaffinity(0, CORES[1:])
+
+
+def _table(title: str) -> "Table":
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left")
+
+
+def _show(table: "Table", conclusion: str) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(table)
+    console.print(conclusion)
+    console.print(
+        "Server and load generator share this machine; compare the rows, not machines.", style="dim"
+    )

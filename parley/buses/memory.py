@@ -1,0 +1,50 @@
+"""The bus of a single node: there is nobody else to tell.
+
+Several buses made with the same `Exchange` are as many nodes in one process, which is what the tests use.
+"""
+
+import asyncio
+
+from parley.buses.base import Deliver
+
+
+class Exchange:
+    """What connects the memory buses of one process."""
+
+    def __init__(self) -> None:
+        self.buses: list[MemoryBus] = []
+
+
+class MemoryBus:
+    """Keeps the promises of `Bus` within one process. Delivers in the next turn of the loop, in order."""
+
+    def __init__(self, exchange: Exchange | None = None) -> None:
+        self._exchange = exchange or Exchange()
+        self._wanted: set[str] = set()
+        self._deliver: Deliver | None = None
+
+    async def start(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+        self._exchange.buses.append(self)
+
+    async def stop(self) -> None:
+        self._deliver = None
+        self._exchange.buses.remove(self)
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        for bus in self._exchange.buses:
+            if bus is not self and topic in bus._wanted:
+                asyncio.get_running_loop().call_soon(bus._arrived, topic, payload)
+
+    def want(self, topic: str) -> None:
+        self._wanted.add(topic)
+
+    def unwant(self, topic: str) -> None:
+        self._wanted.discard(topic)
+
+    def healthy(self) -> bool:
+        return self._deliver is not None
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        if self._deliver is not None and topic in self._wanted:
+            self._deliver(topic, payload)

@@ -1,0 +1,113 @@
+"""The `parley` command."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from parley.bench.command import bench
+from parley.errors import StartError
+
+cli = typer.Typer(
+    name="parley",
+    help="A self-hosted real-time chat server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+cli.add_typer(bench, name="bench")
+
+SERVER = "http://127.0.0.1:8000"
+Name = Annotated[str | None, typer.Option(help="your name; the login name unless given")]
+Server = Annotated[str, typer.Option(envvar="PARLEY_SERVER", help="where the server is")]
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
+    port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
+    store: Annotated[str | None, typer.Option(help="where the chat lives, a URL")] = None,
+) -> None:
+    """Start the server. Ctrl-C ends it and loses nothing."""
+    from parley import config, server, telemetry
+
+    settings = config.read(host=host, port=port, store=store)
+    telemetry.configure(settings.log_format)
+    raise typer.Exit(server.serve(settings))
+
+
+@cli.command("config")
+def show_config() -> None:
+    """Print the settings in force, secrets masked."""
+    from parley import config
+
+    for name, value in config.shown(config.read()).items():
+        print(f"{name}={value}")
+
+
+@cli.command()
+def chat(
+    name: Annotated[str, typer.Argument(help="your name")],
+    room: Annotated[str, typer.Argument(help="the room; made if there is none of that name")],
+    server: Server = SERVER,
+    plain: Annotated[bool, typer.Option("--plain", help="one line in is one message out")] = False,
+) -> None:
+    """Talk in a room."""
+    from parley.client import console
+
+    _run(console.chat(name, room, server, plain))
+
+
+@cli.command()
+def send(
+    room: Annotated[str, typer.Argument(help="the room; made if there is none of that name")],
+    text: Annotated[str, typer.Argument(help="what to say")],
+    name: Name = None,
+    server: Server = SERVER,
+) -> None:
+    """Write one message."""
+    from parley.client import scripts
+
+    _run(scripts.send(room, text, server, name))
+
+
+@cli.command()
+def tail(
+    room: Annotated[str, typer.Argument(help="the room")],
+    count: Annotated[int, typer.Option("-n", min=1, max=200, help="how many messages")] = 20,
+    name: Name = None,
+    server: Server = SERVER,
+) -> None:
+    """Print a room's last messages."""
+    from parley.client import scripts
+
+    _run(scripts.tail(room, server, name, count))
+
+
+@cli.command()
+def rooms(name: Name = None, server: Server = SERVER) -> None:
+    """Print the public rooms: name, members, messages, title."""
+    from parley.client import scripts
+
+    _run(scripts.rooms(server, name))
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    try:
+        code = asyncio.run(work)
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command; what cannot be done is one line and exit code 1."""
+    try:
+        cli()
+    except StartError as error:
+        print(f"parley: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,107 @@
+"""Settings, read once at the start: flag over environment over `.env` over default.
+
+Every setting is a `PARLEY_…` variable; `PARLEY_…_FILE` names a file that holds it, for secrets. Nothing else
+in Parley reads the environment.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from parley.errors import StartError
+
+PREFIX = "PARLEY_"
+
+
+class Settings(BaseSettings):
+    """Everything that an operator can choose. The defaults run with nothing set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port for HTTP and WebSocket (0: any free one)")
+    store: str = Field("sqlite:///parley.db", description="where the chat lives: sqlite:///FILE or memory://")
+    bus: str = Field("memory://", description="how nodes talk to each other: memory://")
+    secret: SecretStr | None = Field(None, description="key for signing; made and kept on the first start")
+    guests: bool = Field(True, description="whether people may come in with only a name")
+    session_ttl: int = Field(
+        3600, ge=10, le=31_536_000, description="seconds a guest stays after the last message"
+    )
+    max_message_bytes: int = Field(16_384, ge=1, le=1_048_576, description="longest text, in UTF-8")
+    lobby_history: int = Field(50, ge=1, le=100_000, description="messages that the lobby keeps")
+    origins: str = Field(
+        "", description="other web sites whose pages may connect, separated by commas; * for all"
+    )
+    drain_seconds: float = Field(10, ge=0, le=600, description="how long a stop may take")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="auto: text at a terminal, else json"
+    )
+    journal_batch: int = Field(
+        512, ge=1, le=10_000, description="most changes in one commit; 1 switches grouping off"
+    )
+    sqlite_synchronous: Literal["FULL", "NORMAL", "OFF"] = Field(
+        "FULL", description="FULL: survives power loss; NORMAL may lose the last commits then"
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        return _with_scheme(url, {"memory", "sqlite"})
+
+    @field_validator("bus")
+    @classmethod
+    def _known_bus(cls, url: str) -> str:
+        return _with_scheme(url, {"memory"})
+
+
+def _with_scheme(url: str, known: set[str]) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in known:
+        raise ValueError(f"must begin with {' or '.join(f'{each}://' for each in sorted(known))}")
+    return url
+
+
+def read(**flags: Any) -> Settings:
+    """The settings in force; flags that are None count as not given. Raises `StartError` naming every bad
+    one."""
+    given = _from_files() | {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        bad = (f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        raise StartError("bad settings: " + "; ".join(bad)) from None
+
+
+def _from_files() -> dict[str, str]:
+    """What `PARLEY_…_FILE` variables point to, where the setting itself is not given."""
+    found = {}
+    for name in Settings.model_fields:
+        variable = f"{PREFIX}{name.upper()}"
+        path = os.environ.get(f"{variable}_FILE")
+        if path and variable not in os.environ:
+            try:
+                found[name] = Path(path).read_text().strip()
+            except OSError as error:
+                raise StartError(f"{variable}_FILE: {error.strerror}: {path}") from None
+    return found
+
+
+def shown(settings: Settings) -> dict[str, str]:
+    """Every variable with its value, secrets and passwords masked."""
+    values = {f"{PREFIX}{name.upper()}": getattr(settings, name) for name in Settings.model_fields}
+    secret = {name for name, value in values.items() if isinstance(value, SecretStr)}
+    return {
+        name: "***" if name in secret else masked(str("" if value is None else value))
+        for name, value in values.items()
+    }
+
+
+def masked(value: str) -> str:
+    """A setting as it may be shown: a URL without its password."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:***@", value)

@@ -1,0 +1,125 @@
+"""One running server: its store and bus, the services over them and the connections of this process."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from parley import background, events
+from parley.buses.base import Bus
+from parley.config import Settings
+from parley.errors import ParleyError
+from parley.ids import now
+from parley.realtime.feed import PlainFeed
+from parley.realtime.hub import Hub
+from parley.realtime.repair import Repair
+from parley.realtime.resume import Resume
+from parley.realtime.session import Session
+from parley.realtime.transport import Realtime
+from parley.services.accounts import Accounts
+from parley.services.core import Core
+from parley.services.journal import Journal
+from parley.services.messages import Messages
+from parley.services.rooms import Rooms
+from parley.stores.base import Store
+
+log = structlog.get_logger()
+
+STEP_SECONDS = 1.0
+"""How often session ends are written down and ended sessions looked for."""
+
+
+class Node:
+    """One process of a chat. `start` and `stop` each run once, on the event loop."""
+
+    def __init__(self, settings: Settings, store: Store, bus: Bus) -> None:
+        self.settings = settings
+        self.store = store
+        self.bus = bus
+        self.origins = frozenset(each.strip() for each in settings.origins.split(",") if each.strip())
+        self.state = "starting"
+        self.on_death: Callable[[str], None] = lambda name: None
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the store, make the lobby and begin to work. Raises `StartError`."""
+        loop = asyncio.get_running_loop()
+        await self.store.open()
+        self.hub = Hub(loop)
+        self.journal = Journal(self.store, self._publish, max_batch=self.settings.journal_batch)
+        self.repair = Repair(self.store, self.hub)
+        rooms = Rooms(self.store, self.settings, self.hub)
+        lobby = await rooms.open_lobby()
+        accounts = Accounts(self.store, self.settings, self.hub, lobby.id)
+        messages = Messages(self.store, self.journal, rooms, accounts, self.hub, self.settings)
+        self.core = Core(store=self.store, accounts=accounts, rooms=rooms, messages=messages)
+        self.realtime = Realtime(
+            core=self.core, hub=self.hub, resume=Resume(self.hub, self.repair), loop=loop
+        )
+        self.hub.on_live = self._want
+        await self.bus.start(self._arrived)
+        self.journal.start(self._died)
+        self.repair.start(self._died)
+        self._housekeeping = background.start(self._keep_house(), "housekeeping", self._died)
+        self.state = "ready"
+
+    async def drain(self) -> None:
+        """Take nothing new, write what was taken and send the clients away to come back."""
+        if self.state == "ready":
+            self.state = "draining"
+            await self.journal.stop()
+            await asyncio.sleep(0)  # the last acknowledgements go out before the goodbyes
+            await asyncio.sleep(0)
+            for client in self._clients():
+                client.restart()
+
+    async def stop(self) -> None:
+        """Drain, and let go of everything."""
+        if self.state == "starting":
+            return
+        await self.drain()
+        await background.stop(self._housekeeping)
+        await self.repair.stop()
+        await self.core.accounts.save_sessions()
+        await self.bus.stop()
+        await self.store.close()
+        self.state = "stopped"
+
+    def _publish(self, event: events.MessageEvent) -> None:
+        self.bus.publish(f"room:{event.room_id}", self.hub.publish(event))
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        try:
+            event = events.decode(payload)
+        except ValueError:
+            log.warning("a bus frame made no sense", topic=topic, bytes=len(payload))
+        else:
+            self.hub.deliver(event, payload)
+
+    def _want(self, room_id: str, live: bool) -> None:
+        (self.bus.want if live else self.bus.unwant)(f"room:{room_id}")
+
+    def _clients(self) -> list[Session | PlainFeed]:
+        sessions = [each for followers in self.hub.sessions.values() for each in followers]
+        plain = [each for feed in self.hub.feeds.values() for each in feed.plain]
+        return [each for each in (*sessions, *plain) if isinstance(each, Session | PlainFeed)]
+
+    def _died(self, name: str) -> None:
+        self.state = "broken"
+        self.on_death(name)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(STEP_SECONDS)
+            try:
+                await self.core.accounts.save_sessions()
+                await self._end_sessions()
+            except ParleyError as error:
+                log.warning("housekeeping will try again", code=error.code)
+
+    async def _end_sessions(self) -> None:
+        """End the connections of sessions that have run out."""
+        moment = now()
+        for client in self._clients():
+            if isinstance(client, Session) and client.expires_at <= moment:
+                await client.renew()

@@ -1,0 +1,1 @@
+"""Connections that live: one session per client, one hub per node."""

@@ -1,0 +1,97 @@
+"""How a connection enters rooms: it is given what it missed, and then everything, with no hole in between."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import structlog
+from msgspec.structs import replace
+
+from parley import events
+from parley.errors import ParleyError, RoomNotFound
+from parley.events import Event, ResetReason
+from parley.models import Room
+from parley.realtime.hub import Feed, Follower, Hub
+from parley.realtime.repair import Repair
+
+ANOTHER_HISTORY = 2**53
+"""A cursor that lies ahead of every room: what the client knows is not of this store."""
+
+log = structlog.get_logger()
+
+
+class Resume:
+    """Brings followers into rooms."""
+
+    def __init__(self, hub: Hub, repair: Repair) -> None:
+        self._hub = hub
+        self._repair = repair
+
+    async def enter(
+        self,
+        follower: Follower,
+        rooms: Sequence[Room],
+        since: Mapping[str, int],
+        begin: Callable[[list[Room]], bool],
+    ) -> None:
+        """Follow `rooms`, each from the client's revision in `since` or else from where it stands.
+
+        `begin` is called once with the rooms that are still there, before anything is told of them; if it
+        returns False, that is the end. Room by room the follower is then told what it missed and follows, in
+        one turn of the loop, and is waited for where it reads slowly. Raises `StoreUnavailable`.
+        """
+        feeds = {room.id: self._hub.feed(room.id) for room in rooms}
+        for feed in feeds.values():
+            feed.pins += 1
+        try:
+            await self._repair.know(feeds.values())
+            shown, cursors = [], {}
+            for room in rooms:
+                head = feeds[room.id].revision
+                if head is not None:
+                    begins = min(room.revision, head)
+                    cursors[room.id] = since.get(room.id, begins)
+                    shown.append(replace(room, revision=head if room.id in since else begins))
+            if begin(shown):
+                for room_id, cursor in cursors.items():
+                    await self._bridge(follower, feeds[room_id], cursor)
+        finally:
+            for feed in feeds.values():
+                feed.pins -= 1
+                self._hub.release(feed)
+
+    async def know(self, feeds: Iterable[Feed]) -> None:
+        """Find out where these rooms stand. Raises `StoreUnavailable`."""
+        await self._repair.know(feeds)
+
+    async def _bridge(self, follower: Follower, feed: Feed, cursor: int) -> None:
+        try:
+            while (recent := feed.since(cursor)) is None:
+                event, cursor = await self._read(feed, cursor)
+                follower.tell(events.encode(event))
+                await follower.drained()
+        except RoomNotFound:
+            return
+        except ParleyError as error:
+            log.warning("a connection could not be told what it missed", code=error.code)
+            follower.restart()
+            return
+        # Nothing awaits from here on: what is told now joins what is told next.
+        if follower.expects(feed.room_id):
+            if recent.revision > cursor:
+                follower.tell(events.encode(events.of_changes(feed.room_id, cursor, recent)))
+            self._hub.follow(feed, follower)
+
+    async def _read(self, feed: Feed, cursor: int) -> tuple[Event, int]:
+        """What the store says of the time after `cursor`, and where that ends."""
+        reason: ResetReason = "epoch" if cursor == ANOTHER_HISTORY else "behind"
+        head = feed.revision or 0
+        if head < cursor < ANOTHER_HISTORY:
+            # The client may have heard more from another node; only the store knows.
+            changes = await self._repair.read(feed.room_id, head)
+            if changes.revision < cursor:
+                reason = "ahead"
+                changes = await self._repair.read(feed.room_id, ANOTHER_HISTORY)
+        else:
+            changes = await self._repair.read(feed.room_id, cursor)
+        if changes.reset:
+            return events.of_reset(feed.room_id, changes, reason), changes.revision
+        return events.of_changes(feed.room_id, cursor, changes), changes.revision

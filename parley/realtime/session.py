@@ -1,0 +1,391 @@
+"""One connected client, whatever carries its frames: it says hello, sends commands and hears events.
+
+The transport calls `opened`, `received` and `closed`; the session answers through `send` and `close`. An idle
+session owns no task and no queue. Commands take effect in the order in which they came: those that only need
+the journal are handed to it at once, so that sends may be pipelined; one that has to wait for the store runs
+in a short-lived task, and what comes behind it waits.
+"""
+
+import asyncio
+from asyncio import Future
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from parley import events
+from parley.errors import (
+    InternalError,
+    InvalidField,
+    ParleyError,
+    TokenMissing,
+    Unauthenticated,
+)
+from parley.events import RoomAdded, RoomEvent, SessionEnded
+from parley.ids import Time
+from parley.models import Applied, Room, User
+from parley.realtime import commands, protocol
+from parley.realtime.protocol import AnyCommand, Close, Hello, MessageAnswer, Ref
+from parley.realtime.resume import ANOTHER_HISTORY
+from parley.realtime.transport import MAX_PENDING_BYTES, Realtime, Transport
+from parley.services.accounts import Caller
+
+PAUSE_AT = 256
+"""Unanswered commands at which a connection is no longer read from; half of it starts reading again."""
+MAX_OPENED = 100
+"""Public rooms that a client follows without being a member, and may name in `since`."""
+DRAIN_SECONDS = 30
+"""How long a client that asked for much may take to read it."""
+PING_SECONDS = 20
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Enter:
+    """The user came into a room by another way than this connection."""
+
+    room: Room
+
+
+class Session:
+    """One client's connection."""
+
+    __slots__ = (
+        "_caller",
+        "_deadline",
+        "_lines",
+        "_node",
+        "_over",
+        "_paused",
+        "_rooms",
+        "_settling",
+        "_token",
+        "_transport",
+        "_unanswered",
+        "_unwritten",
+        "_waiting",
+        "_worker",
+    )
+
+    def __init__(self, node: Realtime, transport: Transport, token: str | None = None) -> None:
+        self._node = node
+        self._transport = transport
+        self._token = token
+        self._caller: Caller | None = None
+        self._rooms: set[str] = set()
+        self._lines: list[bytes] = []
+        self._waiting: deque[AnyCommand | _Enter] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._unanswered = 0
+        self._unwritten = 0
+        self._settling: Future[None] | None = None
+        self._paused = False
+        self._over = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # What the transport calls
+
+    def opened(self) -> None:
+        """The connection is there; the client has `HELLO_SECONDS` to say hello."""
+        self._deadline = self._node.loop.call_later(
+            protocol.HELLO_SECONDS, self.close, Close.BAD_HELLO, "no hello in time"
+        )
+
+    def received(self, text: str) -> None:
+        """A text frame came: one or more commands, one per line."""
+        if self._over:
+            return
+        lines = [line for line in text.split("\n") if line and not line.isspace()]
+        if len(lines) > protocol.MAX_COMMANDS_IN_FRAME:
+            self._refuse(None, InvalidField("There are too many commands in this frame; none was done."))
+            return
+        for line in lines:
+            try:
+                command = protocol.decode(line)
+            except ParleyError as error:
+                self._refuse(protocol.ref_of(line), error)
+                if self._caller is None:
+                    self.close(Close.BAD_HELLO, "the first command is hello")
+                    return
+            else:
+                self._take(command)
+
+    def closed(self) -> None:
+        """The connection is gone; what was handed to the journal stands."""
+        self._leave()
+
+    # What the hub calls
+
+    @property
+    def user(self) -> User:
+        """Who is connected; only after hello."""
+        return self._known.user
+
+    @property
+    def session_id(self) -> str:
+        """By which session; only after hello."""
+        return self._known.session.id
+
+    def expects(self, room_id: str) -> bool:
+        """Whether the connection is open and in the room."""
+        return room_id in self._rooms and not self._over
+
+    async def drained(self) -> None:
+        """Wait for a client that reads slowly, but not for ever."""
+        if self._transport.pending > MAX_PENDING_BYTES // 4:
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._transport.drained()
+            except TimeoutError:
+                self.close(Close.TOO_SLOW, "too slow: come back and resume")
+
+    def tell(self, frame: bytes) -> None:
+        """Send lines of encoded events, after the answers that are due."""
+        if self._lines:
+            self._flush()
+        self._send(frame)
+
+    def tell_events(self, told: list[RoomEvent]) -> None:
+        """Not for sessions: they hear frames."""
+
+    def follow(self, room: Room) -> None:
+        """Enter a room that the user has joined, in turn with the commands that came before."""
+        if room.id not in self._rooms:
+            self._queue(_Enter(room))
+
+    def unfollow(self, room_id: str) -> None:
+        """Leave a room that the user has left."""
+        self._rooms.discard(room_id)
+        self._node.hub.unfollow(room_id, self)
+
+    def end(self, reason: str) -> None:
+        """The session is over: say so and close."""
+        self.tell(events.encode(SessionEnded(reason=reason)))
+        self.close(Close.SESSION_ENDED, reason)
+
+    @property
+    def expires_at(self) -> Time:
+        """When the session ends, as far as this connection knows."""
+        return self._known.session.expires_at
+
+    async def renew(self) -> None:
+        """Ask how long the session lasts by now, and end if it is over. Raises `StoreUnavailable`."""
+        try:
+            self._caller = await self._node.core.accounts.renew(self._known)
+        except Unauthenticated as error:
+            self.end(error.code)
+
+    def restart(self) -> None:
+        """The server cannot go on with this connection: the client is to come back."""
+        self.close(Close.RESTARTING, "come back and resume")
+
+    # Commands, in order
+
+    def _take(self, command: AnyCommand) -> None:
+        if self._caller is None and self._worker is None and not isinstance(command, Hello):
+            self._refuse(command.ref, TokenMissing("The first command is hello."))
+            self.close(Close.BAD_HELLO, "the first command is hello")
+        elif self._worker is not None:
+            self._queue(command)
+        elif isinstance(command, commands.Writing) and (
+            room_id := self._node.core.rooms.known_id(command.room)
+        ):
+            self._write(command, room_id)
+        else:
+            self._queue(command)
+
+    def _queue(self, item: AnyCommand | _Enter) -> None:
+        self._waiting.append(item)
+        self._count(1)
+        if self._worker is None:
+            self._worker = self._node.loop.create_task(self._work())
+
+    async def _work(self) -> None:
+        while self._waiting and not self._over:
+            await self.drained()
+            item = self._waiting.popleft()
+            try:
+                if isinstance(item, commands.Writing):
+                    room_id = await self._node.core.rooms.id_of(item.room, self.user.id)
+                    self._write(item, room_id)
+                else:
+                    await self._settled()
+                    await self._run(item)
+            except ParleyError as error:
+                self._failed(item, error)
+            except Exception:
+                log.exception("a command failed", op=type(item).__name__)
+                self._failed(item, InternalError())
+            self._count(-1)
+        self._worker = None
+
+    def _failed(self, item: AnyCommand | _Enter, error: ParleyError) -> None:
+        if isinstance(item, _Enter):  # the room is not followed, and only coming back mends that
+            self.restart()
+            return
+        self._refuse(item.ref, error)
+        if self._caller is None:
+            refused = isinstance(error, Unauthenticated)
+            self.close(Close.UNAUTHENTICATED if refused else Close.RESTARTING, error.code)
+
+    async def _run(self, item: AnyCommand | _Enter) -> None:
+        core = self._node.core
+        match item:
+            case _Enter():
+                await self._enter(item.room)
+            case Hello():
+                await self._hello(item)
+            case protocol.SignOut():
+                self._reply(protocol.answer(item.ref, protocol.Done()))
+                await core.accounts.sign_out(self._known)
+            case protocol.RoomOpen():
+                await self._open(item)
+            case _:
+                ok = await commands.run(core, self._known, item)
+                self._reply(protocol.answer(item.ref, ok))
+
+    def _write(self, command: commands.Writing, room_id: str) -> None:
+        try:
+            future = commands.write(self._node.core, self._known, room_id, command)
+        except ParleyError as error:
+            self._refuse(command.ref, error)
+        else:
+            self._unwritten += 1
+            self._count(1)
+            future.add_done_callback(partial(self._written, command.ref))
+
+    def _written(self, ref: Ref, future: Future[Applied]) -> None:
+        self._count(-1)
+        self._unwritten -= 1
+        if self._settling is not None and not self._unwritten:
+            self._settling.set_result(None)
+            self._settling = None
+        error = future.exception()
+        if error is None:
+            self._reply(protocol.answer(ref, MessageAnswer(message=future.result().message)))
+        else:
+            self._refuse(ref, error if isinstance(error, ParleyError) else InternalError())
+
+    async def _settled(self) -> None:
+        """Wait for the writes that came before, so that a read sees them."""
+        if self._unwritten:
+            self._settling = self._node.loop.create_future()
+            await self._settling
+
+    @property
+    def _known(self) -> Caller:
+        if self._caller is None:
+            raise TokenMissing("The first command is hello.")
+        return self._caller
+
+    # Hello and rooms
+
+    async def _hello(self, hello: Hello) -> None:
+        if self._caller is not None:
+            raise InvalidField("hello was said already.")
+        node = self._node
+        caller = await node.core.accounts.authenticate(hello.token or self._token)
+        rooms = await node.core.rooms.mine(caller.user.id)
+        mine = {room.id for room in rooms}
+        opened = [key for key in hello.since if key not in mine][:MAX_OPENED]
+        rooms += await node.core.rooms.visible(opened, caller.user.id)
+        since = dict(hello.since)
+        if hello.epoch is not None and hello.epoch != node.core.store.epoch:
+            since = dict.fromkeys(since, ANOTHER_HISTORY)
+
+        def begin(shown: list[Room]) -> bool:
+            if self._over:
+                return False
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._caller = caller
+            node.hub.connected(self)
+            self._rooms.update(room.id for room in shown)
+            welcome = protocol.Welcome(
+                user=caller.user,
+                session_id=caller.session.id,
+                epoch=node.core.store.epoch,
+                rooms=shown,
+                ping_seconds=PING_SECONDS,
+            )
+            self._reply(protocol.answer(hello.ref, welcome))
+            return True
+
+        await node.resume.enter(self, rooms, since, begin)
+
+    async def _open(self, command: protocol.RoomOpen) -> None:
+        room = await self._node.core.rooms.see(command.room, self.user.id)
+        since = {} if command.since is None else {room.id: command.since}
+
+        def begin(shown: list[Room]) -> bool:
+            if self._over or not shown:
+                return False
+            self._rooms.add(room.id)
+            self._reply(protocol.answer(command.ref, commands.RoomAnswer(room=shown[0])))
+            return True
+
+        await self._node.resume.enter(self, [room], since, begin)
+
+    async def _enter(self, room: Room) -> None:
+        def begin(shown: list[Room]) -> bool:
+            if self._over or not shown or room.id in self._rooms:
+                return False
+            self._rooms.add(room.id)
+            self._reply(events.encode(RoomAdded(room_id=room.id, room=shown[0])))
+            return True
+
+        await self._node.resume.enter(self, [room], {}, begin)
+
+    # Sending and closing
+
+    def _reply(self, line: bytes) -> None:
+        if not self._lines:
+            self._node.loop.call_soon(self._flush)
+        self._lines.append(line)
+
+    def _refuse(self, ref: Ref, error: ParleyError) -> None:
+        self._reply(protocol.refusal(ref, error))
+
+    def _flush(self) -> None:
+        if self._lines:
+            frame, self._lines = b"\n".join(self._lines), []
+            self._send(frame)
+
+    def _send(self, frame: bytes) -> None:
+        if self._over:
+            return
+        # One large answer may pass; what must not happen is that frames pile up behind each other.
+        if self._transport.pending > MAX_PENDING_BYTES:
+            self.close(Close.TOO_SLOW, "too slow: come back and resume")
+        else:
+            self._transport.send(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection from our side; after this nothing more is told."""
+        if self._over:
+            return
+        if code != Close.TOO_SLOW:
+            self._flush()
+        self._leave()
+        self._transport.close(code, reason)
+
+    def _leave(self) -> None:
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        for room_id in self._rooms:
+            self._node.hub.unfollow(room_id, self)
+        self._rooms.clear()
+        if self._caller is not None:
+            self._node.hub.disconnected(self)
+
+    def _count(self, step: int) -> None:
+        self._unanswered += step
+        if not self._paused and self._unanswered >= PAUSE_AT:
+            self._paused = True
+            self._transport.pause()
+        elif self._paused and self._unanswered <= PAUSE_AT // 2:
+            self._paused = False
+            self._transport.resume()

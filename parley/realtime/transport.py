@@ -1,0 +1,46 @@
+"""What a session stands on: the node that it belongs to, and whatever carries its frames."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from parley.realtime.hub import Hub
+from parley.realtime.resume import Resume
+from parley.services.core import Core
+
+MAX_PENDING_BYTES = 1024 * 1024
+"""What may wait in a connection's outgoing buffer before it is closed as too slow."""
+
+
+class Transport(Protocol):
+    """What carries frames to one client. Nothing here waits or raises."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are not yet with the kernel."""
+
+    def send(self, frame: bytes) -> None:
+        """Send one text frame."""
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection from our side; after this nothing more is told."""
+        """Close, within a deadline of its own, and send nothing more; `Session.closed` follows, once."""
+
+    async def drained(self) -> None:
+        """Wait until little is pending, or the connection is gone."""
+
+    def pause(self) -> None:
+        """Stop reading from the client."""
+
+    def resume(self) -> None:
+        """Read from the client again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Realtime:
+    """What the sessions of a node share."""
+
+    core: Core
+    hub: Hub
+    resume: Resume
+    loop: asyncio.AbstractEventLoop

@@ -1,0 +1,18 @@
+"""The services of one node, together: what every API is made from."""
+
+from dataclasses import dataclass
+
+from parley.services.accounts import Accounts
+from parley.services.messages import Messages
+from parley.services.rooms import Rooms
+from parley.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """All that can be asked of this node."""
+
+    store: Store
+    accounts: Accounts
+    rooms: Rooms
+    messages: Messages

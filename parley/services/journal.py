@@ -1,0 +1,112 @@
+"""Group commit: changes from everywhere go through here, and are acknowledged after they are durable.
+
+While one batch commits, the next one fills. An idle server commits a change at once; a busy one commits
+hundreds together, for the price of one.
+"""
+
+import asyncio
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from parley import background, events
+from parley.errors import Draining, InternalError, Overloaded, ParleyError, StoreUnavailable
+from parley.models import Applied, Change, Edit, Send
+from parley.stores.base import Store
+
+log = structlog.get_logger()
+
+
+class Journal:
+    """Applies changes to the store in batches, in the order in which they came.
+
+    What is fresh is published before its writer hears of it. At most `max_changes` changes and `max_bytes` of
+    text wait; what comes beyond is refused with `Overloaded`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        publish: Callable[[events.MessageEvent], None],
+        *,
+        max_batch: int = 512,
+        max_changes: int = 10_000,
+        max_bytes: int = 32 * 1024 * 1024,
+    ) -> None:
+        self._store = store
+        self._publish = publish
+        self._max_batch = max_batch
+        self._max_changes = max_changes
+        self._max_bytes = max_bytes
+        self._waiting: deque[tuple[Change, Future[Applied]]] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, on_death: Callable[[str], None]) -> None:
+        """Begin to write; `on_death` hears if that ever ends by itself."""
+        self._task = background.start(self._run(), "journal", on_death)
+
+    async def stop(self) -> None:
+        """Refuse what comes from now on, write what was taken, and end."""
+        self._closed = True
+        self._filled.set()
+        if self._task is not None:
+            await self._task
+
+    def write(self, change: Change) -> Future[Applied]:
+        """Take a change. The future is done when it is durable, or holds what refused it.
+
+        Raises `Overloaded`, `Draining`. Never waits, so that changes are applied in the order of the calls.
+        """
+        if self._closed:
+            raise Draining(retry_after=1)
+        size = _text_bytes(change)
+        if len(self._waiting) >= self._max_changes or self._bytes + size > self._max_bytes:
+            raise Overloaded(retry_after=0.5)
+        future: Future[Applied] = self._loop.create_future()
+        self._waiting.append((change, future))
+        self._bytes += size
+        self._filled.set()
+        return future
+
+    async def _run(self) -> None:
+        while self._waiting or not self._closed:
+            if not self._waiting:
+                self._filled.clear()
+                await self._filled.wait()
+            count = min(len(self._waiting), self._max_batch)
+            batch = [self._waiting.popleft() for _ in range(count)]
+            self._bytes -= sum(_text_bytes(change) for change, _ in batch)
+            if batch:
+                await self._commit(batch)
+
+    async def _commit(self, batch: list[tuple[Change, Future[Applied]]]) -> None:
+        outcomes: list[Applied | ParleyError]
+        try:
+            outcomes = await self._store.apply([change for change, _ in batch])
+        except ParleyError as error:
+            log.warning("a batch was not written", changes=len(batch), code=error.code)
+            outcomes = [StoreUnavailable(retry_after=1) for _ in batch]
+        except Exception:
+            log.exception("a batch was not written", changes=len(batch))
+            outcomes = [InternalError() for _ in batch]
+        for (change, future), outcome in zip(batch, outcomes, strict=True):
+            # A repeated id is told again: the first telling may have died with its process, and the hub
+            # drops what it knows.
+            if isinstance(outcome, Applied) and (outcome.fresh or isinstance(change, Send)):
+                self._publish(events.of_change(change, outcome.message))
+            if future.done():  # its writer gave up; the change stands all the same
+                continue
+            if isinstance(outcome, ParleyError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+
+def _text_bytes(change: Change) -> int:
+    return len(change.text) if isinstance(change, Send | Edit) else 0

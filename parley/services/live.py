@@ -1,0 +1,27 @@
+"""What the services tell the people who are connected; the hub answers to it."""
+
+from typing import Protocol
+
+from parley.models import Room
+
+
+class Live(Protocol):
+    """The connections of this node and, through the bus, of the others. Nothing here waits."""
+
+    def joined(self, user_id: str, room: Room) -> None:
+        """Tell the user's sessions that they are in a room now."""
+
+    def left(self, user_id: str, room_id: str) -> None:
+        """Tell the user's sessions that they are no longer in a room."""
+
+    def read(self, user_id: str, room_id: str, seq: int) -> None:
+        """Tell the user's sessions how far they have read."""
+
+    def ended(self, user_id: str, session_id: str, reason: str) -> None:
+        """Tell the connections of a session that it is over, and close them."""
+
+    def is_online(self, user_id: str) -> bool:
+        """Whether the user has a connection."""
+
+    def online_count(self, room_id: str) -> int:
+        """How many users with a connection here follow the room."""

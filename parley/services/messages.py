@@ -1,0 +1,154 @@
+"""Messages: writing, changing and reading them."""
+
+from asyncio import Future
+
+from msgspec import UNSET
+
+from parley.config import Settings
+from parley.errors import MessageNotFound, NotAMember
+from parley.ids import as_id, new_id, now
+from parley.models import Applied, Changes, Delete, Edit, MessageKind, Page, React, Send, Session, User
+from parley.services import names
+from parley.services.accounts import Accounts
+from parley.services.journal import Journal
+from parley.services.live import Live
+from parley.services.rooms import Rooms
+from parley.stores.base import Store
+
+MAX_PAGE = 200
+MAX_CHANGES = 1000
+"""Changed messages that are told one by one; who missed more is given the newest page."""
+
+
+class Messages:
+    """What is said in rooms. Writing goes through the journal, reading straight to the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        rooms: Rooms,
+        accounts: Accounts,
+        live: Live,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._rooms = rooms
+        self._accounts = accounts
+        self._live = live
+        self._max_bytes = settings.max_message_bytes
+
+    # Writing: each returns at once with a future that is done when the change is durable, or refused.
+
+    def send(
+        self,
+        user: User,
+        room_id: str,
+        text: str,
+        *,
+        id: str | None = None,
+        reply_to: str | None = None,
+        kind: MessageKind = "text",
+        session: Session | None = None,
+    ) -> Future[Applied]:
+        """Write into a room that the user is in. The same `id` again gives the message as it was stored.
+
+        Raises `EmptyMessage`, `MessageTooLong`, `InvalidField`, `Overloaded`; the future may hold what
+        `Store.apply` refuses, or `StoreUnavailable`, after which the message may or may not be there: send it
+        again under the same id.
+        """
+        change = Send(
+            room_id=room_id,
+            id=names.message_id(id) if id is not None else new_id(),
+            author_id=user.id,
+            author_name=user.display_name,
+            kind=kind,
+            text=names.message_text(text, self._max_bytes),
+            sent_at=now(),
+            reply_to=names.message_id(reply_to) if reply_to is not None else None,
+        )
+        future = self._journal.write(change)
+        if session is not None:
+            self._accounts.spoke(session)
+        return future
+
+    def edit(self, user: User, room_id: str, message_id: str, text: str) -> Future[Applied]:
+        """Change the words of one's own message."""
+        text = names.message_text(text, self._max_bytes)
+        return self._journal.write(
+            Edit(room_id=room_id, id=_existing(message_id), user_id=user.id, text=text, at=now())
+        )
+
+    def delete(self, user: User, room_id: str, message_id: str) -> Future[Applied]:
+        """Take a message back; it keeps its place, without its text."""
+        return self._journal.write(
+            Delete(room_id=room_id, id=_existing(message_id), user_id=user.id, at=now())
+        )
+
+    def react(self, user: User, room_id: str, message_id: str, emoji: str, *, on: bool) -> Future[Applied]:
+        """Add an emoji to a message, or take it back. Doing it twice is doing it once."""
+        return self._journal.write(
+            React(
+                room_id=room_id,
+                id=_existing(message_id),
+                user_id=user.id,
+                emoji=names.emoji(emoji),
+                on=on,
+            )
+        )
+
+    # Reading
+
+    async def page(
+        self,
+        user_id: str | None,
+        key: str,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """Messages in `seq` order; the newest ones unless told otherwise. Raises `RoomNotFound`."""
+        room = await self._rooms.see(key, user_id)
+        found = await self._store.page(room.id, before=before, after=after, limit=limit + 1)
+        if len(found) <= limit:
+            return Page(items=found)
+        if after is not None:
+            return Page(items=found[:limit], next=str(found[limit - 1].seq))
+        return Page(items=found[1:], next=str(found[1].seq))
+
+    async def unread(self, user: User, key: str, *, mark: bool = False) -> Page:
+        """The first messages after the caller's read mark; `mark` moves it behind them.
+
+        Raises `RoomNotFound`, `NotAMember`.
+        """
+        room = await self._rooms.see(key, user.id)
+        if room.read_seq is UNSET:
+            raise NotAMember
+        page = await self.page(user.id, room.id, after=room.read_seq, limit=MAX_PAGE)
+        if mark and page.items:
+            await self.mark_read(user, room.id, page.items[-1].seq)
+        return page
+
+    async def changes(self, user_id: str | None, key: str, since: int) -> Changes:
+        """What a room has become since a revision. Raises `RoomNotFound`."""
+        room = await self._rooms.see(key, user_id)
+        return await self._store.changes(room.id, since, MAX_CHANGES)
+
+    async def mark_read(self, user: User, key: str, seq: int) -> int:
+        """Move the caller's read mark forward; their other devices follow. Raises `RoomNotFound`,
+        `NotAMember`."""
+        room = await self._rooms.see(key, user.id)
+        read_seq = await self._store.mark_read(room.id, user.id, seq)
+        if read_seq != room.read_seq:
+            self._live.read(user.id, room.id, read_seq)
+        return read_seq
+
+
+def _existing(message_id: str) -> str:
+    """The id of a message that should be there; what is no id names no message. Raises `MessageNotFound`."""
+    found = as_id(message_id)
+    if found is None:
+        raise MessageNotFound
+    return found

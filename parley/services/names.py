@@ -1,0 +1,71 @@
+"""What names and texts may look like: normalised Unicode, nothing invisible, nothing that reorders the
+line."""
+
+import unicodedata
+
+from parley.errors import EmptyMessage, InvalidField, MessageTooLong
+from parley.ids import as_id
+
+MAX_NAME = 64
+MAX_EMOJI_BYTES = 64
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_JOINERS = {"\u200d", "\ufe0f"}
+"""Zero-width joiner and variation selector: invisible, and part of many an emoji."""
+
+
+def room_name(text: str) -> str:
+    """A room's unique name: no spaces, no slash, and not shaped like an id. Raises `InvalidField`."""
+    name = display_name(text, "name").casefold()
+    if any(character.isspace() or character in "/?#\\" for character in name):
+        raise InvalidField("name: a room's name has no spaces, slashes, `?` or `#`.")
+    if as_id(name) is not None:
+        raise InvalidField("name: a room's name must not look like an id.")
+    return name
+
+
+def display_name(text: str, field: str = "display_name") -> str:
+    """A name for people to read, up to 64 characters. Raises `InvalidField`."""
+    name = " ".join(unicodedata.normalize("NFC", text).split())
+    if not name or len(name) > MAX_NAME:
+        raise InvalidField(f"{field}: 1 to {MAX_NAME} characters are needed.")
+    if any(unicodedata.category(each) in _INVISIBLE and each not in _JOINERS for each in name):
+        raise InvalidField(f"{field}: control, invisible and bidirectional characters are not allowed.")
+    return name
+
+
+def message_text(text: str, max_bytes: int) -> str:
+    """The words of a message as they came. Raises `EmptyMessage`, `MessageTooLong`, `InvalidField`."""
+    if not text or text.isspace():
+        raise EmptyMessage
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidField("text: lone surrogates are not text.") from None
+    if size > max_bytes:
+        raise MessageTooLong(f"A message takes at most {max_bytes} bytes of UTF-8; this one has {size}.")
+    if "\x00" in text:
+        raise InvalidField("text: the character U+0000 is not allowed.")
+    return text
+
+
+def message_id(text: str) -> str:
+    """A UUID in its canonical form. Raises `InvalidField`."""
+    found = as_id(text)
+    if found is None:
+        raise InvalidField("id: a UUID is needed.")
+    return found
+
+
+def emoji(text: str) -> str:
+    """A reaction: one emoji or a short word. Raises `InvalidField`."""
+    name = display_name(text, "emoji")
+    if len(name.encode()) > MAX_EMOJI_BYTES:
+        raise InvalidField(f"emoji: at most {MAX_EMOJI_BYTES} bytes of UTF-8.")
+    return name
+
+
+def cursor(text: str | None) -> str | None:
+    """Where a list goes on; made by us, opaque to clients. Raises `InvalidField`."""
+    if text is not None and as_id(text) is None:
+        raise InvalidField("cursor: use the `next` of the page before.")
+    return text

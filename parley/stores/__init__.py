@@ -1,0 +1,1 @@
+"""Where the chat lives: one contract, several stores behind it."""

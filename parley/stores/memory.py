@@ -1,0 +1,313 @@
+"""The chat in this process's memory: nothing survives it. For tests, demos and games."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from parley import permissions
+from parley.errors import (
+    MessageNotFound,
+    NameTaken,
+    ParleyError,
+    RoomFull,
+    RoomNotFound,
+    UserNotFound,
+)
+from parley.ids import Time, as_id, new_id, now
+from parley.models import (
+    Applied,
+    Change,
+    Changes,
+    Member,
+    Message,
+    Role,
+    Room,
+    Send,
+    Session,
+    User,
+)
+from parley.stores.base import (
+    NEWEST_PAGE,
+    can_be_told,
+    newest_that_fit,
+    resent,
+    revised,
+    sent,
+    strange,
+)
+
+
+@dataclass
+class _Room:
+    """One room with all that is in it. `room` is its own row; counters that move are kept beside it."""
+
+    room: Room
+    members: dict[str, Member] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+    seq_of: dict[str, int] = field(default_factory=dict)
+    trimmed_revision: int = 0
+    settings_revision: int = 0
+
+    def present(self, user_id: str) -> Member | None:
+        member = self.members.get(user_id)
+        return member if member is not None and member.left_at is None else None
+
+    def is_full(self) -> bool:
+        return self.room.capacity is not None and self.room.member_count >= self.room.capacity
+
+    def set_member(self, member: Member) -> None:
+        """Put a membership in its place; in a room that is not public that is a change of the room."""
+        if self.room.kind != "public":
+            self.room = replace(self.room, revision=self.room.revision + 1)
+            member = replace(member, revision=self.room.revision)
+        self.members[member.user_id] = member
+
+    def seen_by(self, user_id: str | None) -> Room:
+        room = replace(self.room, message_count=len(self.messages))
+        member = self.present(user_id) if user_id else None
+        if member is None:
+            return room
+        unread = room.last_seq - member.read_seq
+        return replace(room, role=member.role, read_seq=member.read_seq, unread=unread)
+
+
+class MemoryStore:
+    """Keeps the promises of `Store`. Each step runs without awaiting, which makes it atomic."""
+
+    def __init__(self) -> None:
+        self.epoch = new_id()
+        self._kept: dict[str, str] = {}
+        self._users: dict[str, User] = {}
+        self._user_names: dict[str, str] = {}
+        self._sessions: dict[str, Session] = {}
+        self._tokens: dict[bytes, str] = {}
+        self._rooms: dict[str, _Room] = {}
+        self._room_names: dict[str, str] = {}
+        self._joined: dict[str, set[str]] = {}
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def ping(self) -> None:
+        pass
+
+    async def keep(self, name: str, value: str) -> str:
+        return self._kept.setdefault(name, value)
+
+    # People
+
+    async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
+        if user.name in self._user_names:
+            raise NameTaken
+        entries = [self._open(room_id) for room_id in rooms]
+        if any(entry.is_full() for entry in entries):
+            raise RoomFull
+        self._users[user.id] = user
+        self._user_names[user.name] = user.id
+        at = now()
+        for entry in entries:
+            self._join(entry, user.id, Role.MEMBER, at)
+
+    async def user(self, key: str) -> User | None:
+        return self._users.get(as_id(key) or self._user_names.get(key, ""))
+
+    async def add_session(self, session: Session) -> None:
+        if session.user_id not in self._users:
+            raise UserNotFound
+        self._sessions[session.id] = session
+        self._tokens[session.token_hash] = session.id
+
+    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
+        session_id = self._tokens.get(token_hash)
+        if session_id is None:
+            return None
+        session = self._sessions[session_id]
+        return session, self._users[session.user_id]
+
+    async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
+        for session_id, until in expires_at.items():
+            session = self._sessions.get(session_id)
+            if session is not None and session.expires_at < until:
+                self._sessions[session_id] = replace(session, expires_at=until)
+
+    async def end_session(self, session_id: str) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            del self._tokens[session.token_hash]
+
+    # Rooms
+
+    async def add_room(self, room: Room, owner_id: str | None = None) -> None:
+        if room.name is not None and room.name in self._room_names:
+            raise NameTaken
+        entry = _Room(room)
+        if owner_id is not None:
+            self._join(entry, owner_id, Role.OWNER, room.created_at)
+        self._rooms[room.id] = entry
+        if room.name is not None:
+            self._room_names[room.name] = room.id
+
+    async def room(self, key: str, user_id: str | None = None) -> Room | None:
+        entry = self._rooms.get(as_id(key) or self._room_names.get(key, ""))
+        return entry.seen_by(user_id) if entry is not None and entry.room.closed_at is None else None
+
+    async def rooms_of(self, user_id: str) -> list[Room]:
+        entries = [self._rooms[room_id] for room_id in self._joined.get(user_id, ())]
+        entries.sort(key=lambda entry: (entry.members[user_id].joined_at, entry.room.id))
+        return [entry.seen_by(user_id) for entry in entries if entry.room.closed_at is None]
+
+    async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
+        rooms = (entry.seen_by(None) for entry in self._rooms.values())
+        found = [room for room in rooms if room.kind == "public" and room.closed_at is None]
+        found.sort(key=lambda room: room.id)
+        return [room for room in found if after is None or room.id > after][:limit]
+
+    async def heads(self, room_ids: Sequence[str]) -> dict[str, int]:
+        rooms = (self._rooms[room_id].room for room_id in room_ids if room_id in self._rooms)
+        return {room.id: room.revision for room in rooms if room.closed_at is None}
+
+    async def limit_history(self, room_id: str, history_limit: int) -> None:
+        entry = self._open(room_id)
+        if entry.room.history_limit != history_limit:
+            revision = entry.settings_revision = entry.room.revision + 1
+            entry.room = replace(entry.room, history_limit=history_limit, revision=revision)
+
+    # Members
+
+    async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
+        return self._join(self._open(room_id), user_id, role, at)
+
+    async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
+        entry = self._rooms.get(room_id)
+        member = entry.present(user_id) if entry else None
+        if entry is None or member is None:
+            return False
+        entry.set_member(replace(member, left_at=at))
+        entry.room = replace(entry.room, member_count=entry.room.member_count - 1)
+        self._joined[user_id].discard(room_id)
+        return True
+
+    async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
+        entry = self._rooms.get(room_id)
+        present = [] if entry is None else [m for m in entry.members.values() if m.left_at is None]
+        present.sort(key=lambda member: member.user_id)
+        return [member for member in present if after is None or member.user_id > after][:limit]
+
+    def _open(self, room_id: str) -> _Room:
+        entry = self._rooms.get(room_id)
+        if entry is None or entry.room.closed_at is not None:
+            raise RoomNotFound
+        return entry
+
+    def _join(self, entry: _Room, user_id: str, role: Role, at: Time) -> bool:
+        user, former = self._users.get(user_id), entry.members.get(user_id)
+        if user is None:
+            raise UserNotFound
+        if entry.present(user_id) is not None:
+            return False
+        if entry.is_full():
+            raise RoomFull
+        entry.set_member(
+            Member(
+                room_id=entry.room.id,
+                user_id=user_id,
+                name=user.name,
+                display_name=user.display_name,
+                role=role,
+                joined_at=at,
+                read_seq=former.read_seq if former else 0,
+            )
+        )
+        entry.room = replace(entry.room, member_count=entry.room.member_count + 1)
+        self._joined.setdefault(user_id, set()).add(entry.room.id)
+        return True
+
+    # History
+
+    async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
+        results: list[Applied | ParleyError] = []
+        for change in changes:
+            try:
+                results.append(self._apply(change))
+            except ParleyError as error:
+                results.append(error)
+        for room_id in {change.room_id for change in changes}:
+            if room_id in self._rooms:
+                self._trim(self._rooms[room_id])
+        return results
+
+    def _apply(self, change: Change) -> Applied:
+        entry = self._open(change.room_id)
+        seq = entry.seq_of.get(change.id)
+        stored = entry.messages[seq] if seq is not None else None
+        if isinstance(change, Send) and stored is not None:
+            return resent(change, stored)
+        member = entry.present(change.author_id if isinstance(change, Send) else change.user_id)
+        if member is None:
+            raise strange(entry.room.kind)
+        revision = entry.room.revision + 1
+        if isinstance(change, Send):
+            message = self._sent(entry, change, member.role, revision)
+        else:
+            message = revised(change, stored, member.role, revision)
+            if message is stored:
+                return Applied(message=message, fresh=False)
+        entry.messages[message.seq] = message
+        entry.room = replace(entry.room, revision=revision)
+        return Applied(message=message, fresh=True)
+
+    def _sent(self, entry: _Room, send: Send, role: Role, revision: int) -> Message:
+        permissions.may_send(role, read_only=entry.room.read_only)
+        if send.reply_to is not None and send.reply_to not in entry.seq_of:
+            raise MessageNotFound("The message that this one answers is not there.")
+        seq = entry.room.last_seq + 1
+        entry.seq_of[send.id] = seq
+        entry.room = replace(entry.room, last_seq=seq, last_message_at=send.sent_at)
+        return sent(send, seq, revision)
+
+    def _trim(self, entry: _Room) -> None:
+        if entry.room.history_limit is None:
+            return
+        for seq in list(entry.messages)[: max(0, len(entry.messages) - entry.room.history_limit)]:
+            gone = entry.messages.pop(seq)
+            del entry.seq_of[gone.id]
+            entry.trimmed_revision = max(entry.trimmed_revision, gone.revision)
+
+    async def page(
+        self, room_id: str, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> list[Message]:
+        entry = self._rooms.get(room_id)
+        if entry is None:
+            return []
+        messages = list(entry.messages.values())
+        if after is not None:
+            return [m for m in messages if m.seq > after and (before is None or m.seq < before)][:limit]
+        return [m for m in messages if before is None or m.seq < before][-limit:]
+
+    async def changes(self, room_id: str, since: int, limit: int) -> Changes:
+        entry = self._open(room_id)
+        revision = entry.room.revision
+        changed = [m for m in entry.messages.values() if m.revision > since]
+        if not (entry.trimmed_revision <= since <= revision and can_be_told(changed, limit)):
+            newest = newest_that_fit(list(entry.messages.values())[-NEWEST_PAGE:])
+            present = [m for m in entry.members.values() if m.left_at is None and entry.room.kind != "public"]
+            present.sort(key=lambda member: member.revision)
+            room = entry.seen_by(None)
+            return Changes(revision=revision, messages=newest, members=present, room=room, reset=True)
+        changed.sort(key=lambda message: message.revision)
+        members = sorted((m for m in entry.members.values() if m.revision > since), key=lambda m: m.revision)
+        settings = entry.seen_by(None) if entry.settings_revision > since else None
+        return Changes(revision=revision, messages=changed, members=members, room=settings)
+
+    async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
+        entry = self._open(room_id)
+        member = entry.present(user_id)
+        if member is None:
+            raise strange(entry.room.kind)
+        read_seq = max(member.read_seq, min(seq, entry.room.last_seq))
+        entry.members[user_id] = replace(member, read_seq=read_seq)
+        return read_seq

@@ -1,0 +1,5 @@
+"""The store in an SQL database: an SQLite file."""
+
+from parley.stores.sql.store import SqlStore
+
+__all__ = ["SqlStore"]

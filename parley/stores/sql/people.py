@@ -1,0 +1,87 @@
+"""Users, their sessions, and what is kept by name, as steps of one transaction."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from parley.errors import NameTaken, UserNotFound
+from parley.ids import Time, as_id, from_ms, now_ms, to_ms
+from parley.models import Role, Session, User
+from parley.stores.sql import rooms, rows
+from parley.stores.sql.schema import meta, sessions, users
+
+_USER_BY_ID = select(users).where(users.c.id == bindparam("key"))
+_USER_BY_NAME = select(users).where(users.c.name == bindparam("key"))
+_SESSION = select(sessions).where(sessions.c.token_hash == bindparam("token_hash"))
+_EXTENDED = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("session_id"), sessions.c.expires_at < bindparam("until"))
+    .values(expires_at=bindparam("until"))
+)
+
+
+def keep(connection: Connection, name: str, value: str) -> str:
+    try:
+        # A savepoint, because on PostgreSQL a statement that fails ends the transaction around it.
+        with connection.begin_nested():
+            connection.execute(insert(meta), {"name": name, "value": value})
+    except IntegrityError:
+        kept: str = connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar_one()
+        return kept
+    return value
+
+
+def add_user(connection: Connection, user: User, room_ids: Sequence[str]) -> None:
+    at = now_ms()
+    row = {
+        "id": user.id,
+        "name": user.name,
+        "display_name": user.display_name,
+        "kind": user.kind,
+        "created_at": at,
+        "last_seen_at": rows.milliseconds(user.last_seen_at),
+    }
+    try:
+        connection.execute(insert(users), row)
+    except IntegrityError:
+        raise NameTaken from None
+    for room_id in room_ids:
+        rooms.join(connection, room_id, user.id, Role.MEMBER, from_ms(at))
+
+
+def user(connection: Connection, key: str) -> User | None:
+    id_ = as_id(key)
+    row = connection.execute(_USER_BY_ID if id_ else _USER_BY_NAME, {"key": id_ or key}).first()
+    return rows.user(row) if row is not None else None
+
+
+def add_session(connection: Connection, session: Session) -> None:
+    if user(connection, session.user_id) is None:
+        raise UserNotFound
+    row = {
+        "id": session.id,
+        "user_id": session.user_id,
+        "token_hash": session.token_hash,
+        "created_at": to_ms(session.created_at),
+        "expires_at": to_ms(session.expires_at),
+    }
+    connection.execute(insert(sessions), row)
+
+
+def session(connection: Connection, token_hash: bytes) -> tuple[Session, User] | None:
+    row = connection.execute(_SESSION, {"token_hash": token_hash}).first()
+    if row is None:
+        return None
+    owner = connection.execute(_USER_BY_ID, {"key": row.user_id}).one()
+    return rows.session(row), rows.user(owner)
+
+
+def extend_sessions(connection: Connection, expires_at: dict[str, Time]) -> None:
+    if expires_at:
+        ends = [{"session_id": id_, "until": to_ms(until)} for id_, until in expires_at.items()]
+        connection.execute(_EXTENDED, ends)
+
+
+def end_session(connection: Connection, session_id: str) -> None:
+    connection.execute(delete(sessions).where(sessions.c.id == session_id))

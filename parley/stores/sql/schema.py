@@ -1,0 +1,124 @@
+"""The tables. Times are milliseconds since the epoch."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_seen_at", BigInteger),
+    Column("deleted_at", BigInteger),
+    Index("ix_users_name", "name", unique=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False),
+    Column("token_hash", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_sessions_token_hash", "token_hash", unique=True),
+    Index("ix_sessions_user_id", "user_id"),
+)
+
+rooms = Table(
+    "rooms",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text),
+    Column("title", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("created_by", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("capacity", Integer),
+    Column("history_limit", Integer),
+    Column("read_only", Boolean, nullable=False),
+    Column("close_when_empty", Boolean, nullable=False),
+    Column("member_count", Integer, nullable=False),
+    # The messages kept are those from first_seq to last_seq, so that nobody has to count rows.
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_message_at", BigInteger),
+    Column("revision", BigInteger, nullable=False),
+    # The latest revision stamped on a message that is gone, and on the room's own settings.
+    Column("trimmed_revision", BigInteger, nullable=False),
+    Column("settings_revision", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+)
+
+_open = rooms.c.closed_at.is_(None)
+_listed = _open & (rooms.c.kind == "public")
+
+# The name of a closed room is free again.
+Index("ix_rooms_name", rooms.c.name, unique=True, sqlite_where=_open, postgresql_where=_open)
+Index("ix_rooms_public", rooms.c.id, sqlite_where=_listed, postgresql_where=_listed)
+
+members = Table(
+    "members",
+    metadata,
+    Column("room_id", Text, ForeignKey("rooms.id"), primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("joined_at", BigInteger, nullable=False),
+    Column("left_at", BigInteger),
+    Column("read_seq", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("ix_members_user_id", "user_id"),
+    Index("ix_members_revision", "room_id", "revision"),
+    sqlite_with_rowid=False,
+)
+
+# Without row ids a room's messages lie together in their order: a page is one stretch of the file.
+messages = Table(
+    "messages",
+    metadata,
+    Column("room_id", Text, ForeignKey("rooms.id"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("author_id", Text, nullable=False),
+    Column("author_name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("reply_to", Text),
+    Column("sent_at", BigInteger, nullable=False),
+    Column("edited_at", BigInteger),
+    Column("deleted_at", BigInteger),
+    # JSON, {emoji: [user id, …]}, or nothing where nobody reacted.
+    Column("reactions", Text),
+    Index("ix_messages_id", "room_id", "id", unique=True),
+    Index("ix_messages_revision", "room_id", "revision"),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,138 @@
+"""The chat in an SQLite file, which survives restarts and power cuts."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, make_url, select
+from sqlalchemy.exc import ArgumentError
+
+from parley.errors import InternalError, ParleyError, StartError, StoreUnavailable
+from parley.ids import Time, new_id
+from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, User
+from parley.stores.sql import append, history, people, rooms
+from parley.stores.sql.database import SqliteDatabase
+from parley.stores.sql.schema import meta
+
+
+class SqlStore:
+    """Keeps the promises of `Store`.
+
+    Each step is one transaction, a function in `people`, `rooms`, `history` or `append`.
+    `synchronous` is SQLite's: with `FULL` what is acknowledged outlives a power cut, with `NORMAL`
+    only a crash of the process, and with `OFF` a power cut may damage the file. Raises `StartError`
+    for a URL that makes no sense.
+    """
+
+    epoch: str
+
+    def __init__(self, url: str, *, synchronous: str = "FULL") -> None:
+        self._database = SqliteDatabase(_path(url), synchronous)
+
+    async def open(self) -> None:
+        await self._database.open()
+        self.epoch = await self.keep("epoch", new_id())
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def ping(self) -> None:
+        await self._database.read(_ping)
+
+    async def keep(self, name: str, value: str) -> str:
+        return await self._database.write(people.keep, name, value)
+
+    # People
+
+    async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
+        await self._database.write(people.add_user, user, rooms)
+
+    async def user(self, key: str) -> User | None:
+        return await self._database.read(people.user, key)
+
+    async def add_session(self, session: Session) -> None:
+        await self._database.write(people.add_session, session)
+
+    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
+        return await self._database.read(people.session, token_hash)
+
+    async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
+        await self._database.write(people.extend_sessions, expires_at)
+
+    async def end_session(self, session_id: str) -> None:
+        await self._database.write(people.end_session, session_id)
+
+    # Rooms
+
+    async def add_room(self, room: Room, owner_id: str | None = None) -> None:
+        await self._database.write(rooms.add_room, room, owner_id)
+
+    async def room(self, key: str, user_id: str | None = None) -> Room | None:
+        return await self._database.read(rooms.room, key, user_id)
+
+    async def rooms_of(self, user_id: str) -> list[Room]:
+        return await self._database.read(rooms.rooms_of, user_id)
+
+    async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
+        return await self._database.read(rooms.public_rooms, after, limit)
+
+    async def heads(self, room_ids: Sequence[str]) -> dict[str, int]:
+        return await self._database.read(rooms.heads, room_ids)
+
+    async def limit_history(self, room_id: str, history_limit: int) -> None:
+        await self._database.write(rooms.limit_history, room_id, history_limit)
+
+    # Members
+
+    async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
+        return await self._database.write(rooms.join, room_id, user_id, role, at)
+
+    async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
+        return await self._database.write(rooms.leave, room_id, user_id, at)
+
+    async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
+        return await self._database.read(rooms.list_members, room_id, after, limit)
+
+    # History
+
+    async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
+        try:
+            return await self._database.write(append.apply, changes)
+        except InternalError as error:
+            # Something in the batch cannot be stored. Halving finds it, so that it fails alone.
+            if len(changes) == 1:
+                return [error]
+            middle = len(changes) // 2
+            return [*await self._half(changes[:middle]), *await self._half(changes[middle:])]
+
+    async def _half(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
+        try:
+            return await self.apply(changes)
+        except StoreUnavailable as error:
+            # The other half may be stored already, and must be told so.
+            return [error] * len(changes)
+
+    async def page(
+        self, room_id: str, *, before: int | None = None, after: int | None = None, limit: int
+    ) -> list[Message]:
+        return await self._database.read(history.page, room_id, before, after, limit)
+
+    async def changes(self, room_id: str, since: int, limit: int) -> Changes:
+        return await self._database.read(history.changes, room_id, since, limit)
+
+    async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
+        return await self._database.write(history.mark_read, room_id, user_id, seq)
+
+
+def _path(url: str) -> str:
+    try:
+        parts = make_url(url)
+    except ArgumentError:
+        raise StartError(f"cannot use the store {url}: that is no URL; write sqlite:///parley.db") from None
+    if parts.drivername != "sqlite" or parts.host or parts.query:
+        raise StartError(f"cannot use the store {url}: write sqlite:/// and the path of a file")
+    if not parts.database or parts.database == ":memory:":
+        raise StartError(f"cannot use the store {url}: name a file, or write memory:// to keep nothing")
+    return parts.database
+
+
+def _ping(connection: Connection) -> None:
+    connection.execute(select(meta.c.value).limit(1))

@@ -1,0 +1,44 @@
+"""Who is asking, for the routes that want to know."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection, Request
+
+from parley.errors import Draining
+from parley.node import Node
+from parley.services.accounts import Caller
+from parley.services.core import Core
+
+# Declared for the OpenAPI page; the header is read by `bearer`, which WebSockets use as well.
+_scheme = HTTPBearer(auto_error=False, description="The token that signing in answers.")
+
+
+def node_of(connection: HTTPConnection) -> Node:
+    """The node that serves this application."""
+    node: Node = connection.app.state.node
+    return node
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """The token of the `Authorization` header."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _core(request: Request) -> Core:
+    node = node_of(request)
+    if node.state != "ready":
+        raise Draining(retry_after=1)
+    return node.core
+
+
+CoreOf = Annotated[Core, Depends(_core)]
+
+
+async def _caller(request: Request, core: CoreOf, _: Annotated[Any, Depends(_scheme)]) -> Caller:
+    return await core.accounts.authenticate(bearer(request))
+
+
+CallerOf = Annotated[Caller, Depends(_caller)]

@@ -1,0 +1,46 @@
+"""Routes outside the prefix: health, and chat with nothing but `curl`."""
+
+from fastapi import APIRouter, Request, Response
+
+from parley.errors import ParleyError
+from parley.models import Message
+from parley.web.answers import reply
+from parley.web.callers import CoreOf, node_of
+from parley.web.schemas import OneLiner
+
+router = APIRouter()
+
+
+@router.post(
+    "/messages",
+    status_code=201,
+    response_model=Message,
+    tags=["one-liners"],
+    responses={200: {"model": Message, "description": "That id was stored already."}},
+)
+async def say(body: OneLiner, core: CoreOf) -> Response:
+    """Post as a guest of that name into a public room; both are made on first use."""
+    user = await core.accounts.walk_in(body.user)
+    room = await core.rooms.ensure(body.room, user)
+    await core.rooms.join(user, room.id)
+    applied = await core.messages.send(user, room.id, body.text, id=body.id)
+    return reply(applied.message, 201 if applied.fresh else 200)
+
+
+@router.get("/healthz", include_in_schema=False)
+async def alive() -> Response:
+    """The process runs. No I/O."""
+    return reply({"status": "alive"})
+
+
+@router.get("/readyz", include_in_schema=False)
+async def ready(request: Request) -> Response:
+    """The process can serve: 503 while it starts, drains or has no store."""
+    node = node_of(request)
+    status = node.state
+    if status == "ready":
+        try:
+            await node.store.ping()
+        except ParleyError as error:
+            status = error.code
+    return reply({"status": status}, 200 if status == "ready" else 503)

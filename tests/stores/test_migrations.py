@@ -1,0 +1,124 @@
+"""The schema of the SQL store: what the migrations make is what the code uses."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from parley.errors import StartError
+from parley.stores import migrations
+from parley.stores.sql import SqlStore, migrate
+from parley.stores.sql.schema import metadata
+from tests.contracts.kitchen import kitchen_in
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        yield connection
+
+
+def schema_of(connection: sa.Connection) -> set[str]:
+    """Every table and index as SQL, without what spaces and the order of indexes do not mean."""
+    statements = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    return {" ".join(statement.split()).replace("( ", "(") for (statement,) in statements}
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path: Path) -> None:
+    with connected(tmp_path / "migrated.db") as migrated, connected(tmp_path / "made.db") as made:
+        migrations.upgrade(migrated, "head")
+        migrate.upgrade(made)
+        assert compare_metadata(MigrationContext.configure(migrated), metadata) == []
+        assert schema_of(migrated) == schema_of(made)
+        assert migrate.current(migrated) == migrate.current(made) == migrate.HEAD
+
+
+def test_the_newest_migration_is_the_one_that_the_code_knows() -> None:
+    assert ScriptDirectory.from_config(migrations.config()).get_heads() == [migrate.HEAD]
+
+
+def test_the_way_down_leaves_nothing_and_leads_up_again(tmp_path: Path) -> None:
+    with connected(tmp_path / "parley.db") as connection:
+        migrate.upgrade(connection)
+        migrations.downgrade(connection, "base")
+        assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+        assert migrate.current(connection) is None
+        migrate.upgrade(connection)
+        assert migrate.current(connection) == migrate.HEAD
+
+
+async def test_a_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    await opened_and_closed(tmp_path)
+    with connected(tmp_path / "parley.db") as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StartError, match=r"schema 9999 is newer .*install the version that made it$"):
+        await opened_and_closed(tmp_path)
+
+
+async def test_an_older_database_is_brought_up_to_date_with_all_that_is_in_it(
+    tmp_path: Path, next_migration: Callable[[str], None]
+) -> None:
+    await opened_and_closed(tmp_path)
+    next_migration("op.add_column('users', sa.Column('colour', sa.Text))")
+    await opened_and_closed(tmp_path)
+    with connected(tmp_path / "parley.db") as connection:
+        assert migrate.current(connection) == "0002"
+        names = connection.exec_driver_sql("SELECT name FROM users WHERE colour IS NULL ORDER BY name")
+        assert names.scalars().all() == ["ann", "bob", "cleo"]
+
+
+async def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    tmp_path: Path, next_migration: Callable[[str], None]
+) -> None:
+    await opened_and_closed(tmp_path)
+    next_migration("op.drop_table('messages'); op.drop_table('no_such_table')")
+    with pytest.raises(StartError, match="no such table"):
+        await opened_and_closed(tmp_path)
+    with connected(tmp_path / "parley.db") as connection:
+        assert migrate.current(connection) == "0001"
+        assert "messages" in sa.inspect(connection).get_table_names()
+
+
+@pytest.fixture
+def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A way to add a migration after the newest one, as a later version would."""
+    plain: Callable[..., Config] = migrations.config
+    newest = migrate.HEAD
+
+    def config(connection: sa.Connection | None = None) -> Config:
+        config = plain(connection)
+        versions = ScriptDirectory.from_config(plain()).versions
+        config.set_main_option("version_locations", f"{versions}:{tmp_path}")
+        return config
+
+    def add(upgrade: str) -> None:
+        lines = (
+            "import sqlalchemy as sa",
+            "from alembic import op",
+            f"revision, down_revision = '0002', {newest!r}",
+            "def upgrade():",
+            f"    {upgrade}",
+        )
+        (tmp_path / "0002_next.py").write_text("\n".join(lines))
+        monkeypatch.setattr(migrations, "config", config)
+        monkeypatch.setattr(migrate, "HEAD", "0002")
+
+    return add
+
+
+async def opened_and_closed(directory: Path) -> None:
+    """Start on that directory's database, with people in it after the first time, and stop."""
+    store = SqlStore(f"sqlite:///{directory}/parley.db", synchronous="OFF")
+    await store.open()
+    try:
+        if await store.user("ann") is None:
+            await kitchen_in(store)
+    finally:
+        await store.close()
