@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import parley
 from parley.bench.command import bench
 from parley.errors import StartError
 
@@ -24,6 +25,16 @@ cli.add_typer(bench, name="bench")
 SERVER = "http://127.0.0.1:8000"
 Name = Annotated[str | None, typer.Option(help="your name; the login name unless given")]
 Server = Annotated[str, typer.Option(envvar="PARLEY_SERVER", help="where the server is")]
+
+
+@cli.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+) -> None:
+    """A self-hosted real-time chat server."""
+    if version:
+        print(f"parley {parley.__version__}")
+        raise typer.Exit
 
 
 @cli.command()

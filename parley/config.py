@@ -73,8 +73,13 @@ def read(**flags: Any) -> Settings:
     given = _from_files() | {name: value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)
+    except UnicodeDecodeError:
+        raise StartError("the file .env is not text in UTF-8") from None
     except ValidationError as error:
-        bad = (f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        bad = (
+            f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg'].removeprefix('Value error, ')}"
+            for each in error.errors()
+        )
         raise StartError("bad settings: " + "; ".join(bad)) from None
 
 

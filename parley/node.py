@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -10,7 +11,6 @@ from parley.buses.base import Bus
 from parley.config import Settings
 from parley.errors import ParleyError
 from parley.ids import now
-from parley.realtime.feed import PlainFeed
 from parley.realtime.hub import Hub
 from parley.realtime.repair import Repair
 from parley.realtime.resume import Resume
@@ -39,12 +39,21 @@ class Node:
         self.origins = frozenset(each.strip() for each in settings.origins.split(",") if each.strip())
         self.state = "starting"
         self.on_death: Callable[[str], None] = lambda name: None
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._ending = AsyncExitStack()
 
     async def start(self) -> None:
         """Open the store, make the lobby and begin to work. Raises `StartError`."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._ending.aclose()
+            raise
+        self.state = "ready"
+
+    async def _start(self) -> None:
         loop = asyncio.get_running_loop()
         await self.store.open()
+        self._ending.push_async_callback(self.store.close)
         self.hub = Hub(loop)
         self.journal = Journal(self.store, self._publish, max_batch=self.settings.journal_batch)
         self.repair = Repair(self.store, self.hub)
@@ -53,36 +62,34 @@ class Node:
         accounts = Accounts(self.store, self.settings, self.hub, lobby.id)
         messages = Messages(self.store, self.journal, rooms, accounts, self.hub, self.settings)
         self.core = Core(store=self.store, accounts=accounts, rooms=rooms, messages=messages)
-        self.realtime = Realtime(
-            core=self.core, hub=self.hub, resume=Resume(self.hub, self.repair), loop=loop
-        )
+        resume = Resume(self.hub, self.repair)
+        self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, loop=loop)
         self.hub.on_live = self._want
         await self.bus.start(self._arrived)
-        self.journal.start(self._died)
+        self._ending.push_async_callback(self.bus.stop)
+        self._ending.push_async_callback(accounts.save_sessions)
         self.repair.start(self._died)
-        self._housekeeping = background.start(self._keep_house(), "housekeeping", self._died)
-        self.state = "ready"
+        self._ending.push_async_callback(self.repair.stop)
+        housekeeping = background.start(self._keep_house(), "housekeeping", self._died)
+        self._ending.push_async_callback(background.stop, housekeeping)
+        self.journal.start(self._died)
+        self._ending.push_async_callback(self.drain)
 
     async def drain(self) -> None:
         """Take nothing new, write what was taken and send the clients away to come back."""
-        if self.state == "ready":
-            self.state = "draining"
-            await self.journal.stop()
-            await asyncio.sleep(0)  # the last acknowledgements go out before the goodbyes
-            await asyncio.sleep(0)
-            for client in self._clients():
-                client.restart()
+        if self.realtime.draining:
+            return
+        self.realtime.draining = True
+        self.state = "draining"
+        await self.journal.stop(self.settings.drain_seconds)
+        await asyncio.sleep(0)  # the last acknowledgements go out before the goodbyes
+        await asyncio.sleep(0)
+        for client in list(self.realtime.clients):
+            client.restart()
 
     async def stop(self) -> None:
-        """Drain, and let go of everything."""
-        if self.state == "starting":
-            return
-        await self.drain()
-        await background.stop(self._housekeeping)
-        await self.repair.stop()
-        await self.core.accounts.save_sessions()
-        await self.bus.stop()
-        await self.store.close()
+        """Drain, and let go of everything, the last started first."""
+        await self._ending.aclose()
         self.state = "stopped"
 
     def _publish(self, event: events.MessageEvent) -> None:
@@ -99,13 +106,10 @@ class Node:
     def _want(self, room_id: str, live: bool) -> None:
         (self.bus.want if live else self.bus.unwant)(f"room:{room_id}")
 
-    def _clients(self) -> list[Session | PlainFeed]:
-        sessions = [each for followers in self.hub.sessions.values() for each in followers]
-        plain = [each for feed in self.hub.feeds.values() for each in feed.plain]
-        return [each for each in (*sessions, *plain) if isinstance(each, Session | PlainFeed)]
-
     def _died(self, name: str) -> None:
         self.state = "broken"
+        for client in list(self.realtime.clients):
+            client.restart()
         self.on_death(name)
 
     async def _keep_house(self) -> None:
@@ -120,6 +124,6 @@ class Node:
     async def _end_sessions(self) -> None:
         """End the connections of sessions that have run out."""
         moment = now()
-        for client in self._clients():
+        for client in [each for followers in self.hub.sessions.values() for each in followers]:
             if isinstance(client, Session) and client.expires_at <= moment:
                 await client.renew()

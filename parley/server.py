@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class Server(uvicorn.Server):
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
         await self._node.drain()
+        # Each client is given the time to hear why it is sent away.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._node.settings.drain_seconds):
                 while self.server_state.tasks and not self.force_exit:
@@ -57,8 +59,9 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal asks to stop, the second does not wait any longer."""
-        self.force_exit = self.should_exit
+        """The first signal asks to stop, the second ends it at once; what was acknowledged is stored."""
+        if self.should_exit:
+            os._exit(128 + sig)
         self.should_exit = True
 
     def _give_up(self, task: str) -> None:
@@ -108,7 +111,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)).partition(" (")[0]
         raise StartError(
             f"cannot listen on {host}:{port}: {reason}; choose with PARLEY_HOST and PARLEY_PORT"
         ) from None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.servers import ServerProcess
@@ -99,3 +100,17 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, how: signal.Signals) -> None:
     log = server.log.read_text()
     assert "parley has stopped" in log
     assert "Traceback" not in log
+
+
+def test_the_lobby_keeps_what_the_setting_says_also_later(tmp_path: Path) -> None:
+    line = {"user": "john", "room": "lobby", "text": "hello"}
+    for history, sent, kept in (("50", 12, 12), ("10", 0, 10)):
+        with ServerProcess(tmp_path, lobby_history=history) as server:
+            for _ in range(sent):
+                httpx2.post(f"{server.url}/messages", json=line).raise_for_status()
+            guest = httpx2.post(f"{server.url}/api/v1/sessions/guest", json={"display_name": "Ann"}).json()
+            page = httpx2.get(
+                f"{server.url}/api/v1/rooms/lobby/messages",
+                headers={"authorization": f"Bearer {guest['token']}"},
+            )
+            assert len(page.json()["items"]) == kept

@@ -5,7 +5,6 @@ import logging
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -68,9 +67,7 @@ class Chat:
         self._running = asyncio.create_task(self._run(), name="chat")
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -110,7 +107,7 @@ class Chat:
 
         Raises `Refused`. If the waiting is cancelled, the message is sent all the same.
         """
-        return await asyncio.shield(await self.post(room, text, id, reply_to))
+        return await (await self.post(room, text, id, reply_to))
 
     async def post(
         self, room: str, text: str, id: str | None = None, reply_to: str | None = None

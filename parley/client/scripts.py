@@ -65,7 +65,8 @@ async def _run(do: Callable[[Chat], Awaitable[None]], server: str, name: str | N
 
     def on_status(status: str, why: str) -> None:
         nonlocal reason
-        reason = f"no answer from {server}: {why}" if status == "away" else reason
+        if status == "away" and reason != (reason := f"no answer from {server}: {why}"):
+            streams.complain(f"{reason}; trying for {PATIENCE_SECONDS} s")
 
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):

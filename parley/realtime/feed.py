@@ -47,6 +47,10 @@ class PlainFeed:
 
     def opened(self) -> None:
         """The connection is there: show the last messages and go on."""
+        self._node.clients.add(self)
+        if self._node.draining:
+            self.restart()
+            return
         self._worker = self._node.loop.create_task(self._begin())
 
     def received(self, text: str) -> None:
@@ -64,6 +68,7 @@ class PlainFeed:
     def closed(self) -> None:
         """The connection is gone."""
         self.is_over = True
+        self._node.clients.discard(self)
         self._node.hub.unfollow(self._room_id, self)
 
     # What the hub calls
@@ -112,6 +117,8 @@ class PlainFeed:
         node = self._node
         try:
             room = await node.core.rooms.ensure(self._key, None)
+            if self.is_over:
+                return
             feed = node.hub.feed(room.id)
             self._room_id = room.id
             node.hub.follow(feed, self, plain=True)
@@ -130,7 +137,8 @@ class PlainFeed:
             unread, self._unread = self._unread, []
             self.tell_events(unread)
             await self._post()
-        self._worker = None
+        finally:
+            self._worker = None
 
     async def _post(self) -> None:
         core = self._node.core

@@ -9,7 +9,9 @@ one turn of the event loop goes out as one frame, which is built once.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import structlog
 
 from parley import events
 from parley.events import Event, MemberLeft, ReadMarked, RoomChanges, RoomEvent
@@ -22,6 +24,9 @@ MAX_RECENT_BYTES = 256 * 1024
 MAX_EARLY = 256
 """Events that wait for earlier ones; beyond that the store is read instead."""
 
+
+T = TypeVar("T")
+log = structlog.get_logger()
 
 Told = tuple[RoomEvent, bytes]
 """An event and its encoding, which is made once."""
@@ -126,6 +131,8 @@ class Feed:
         if not self.recent or _before(self.recent[0]) > revision:
             return None
         later = [event for event in self.recent if event.revision > revision]
+        if any(isinstance(event, RoomChanges) and (event.room or event.members) for event in later):
+            return None  # the store knows how these are now
         latest = {message.seq: message for event in later for message in _messages(event)}
         changed = [message for message in latest.values() if message.revision > revision]
         changed.sort(key=lambda message: message.revision)
@@ -262,9 +269,17 @@ class Hub:
             # A follower that is found dead or too slow while being told leaves the set later, from a
             # callback of its own; the copy is for those who leave it now all the same.
             for follower in list(feed.followers):
-                follower.tell(frame)
+                self._safely(follower, follower.tell, frame)
         for follower in list(feed.plain):
-            follower.tell_events([event for event, _ in told])
+            self._safely(follower, follower.tell_events, [event for event, _ in told])
+
+    def _safely(self, follower: Follower, tell: Callable[[T], None], what: T) -> None:
+        """One bad connection must not keep the others from hearing."""
+        try:
+            tell(what)
+        except Exception:
+            log.exception("a connection could not be told")
+            follower.restart()
 
     # Users
 

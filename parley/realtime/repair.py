@@ -90,11 +90,12 @@ class Repair:
     def _look_again(self, feed: Feed, seconds: float) -> None:
         if feed.room_id not in self._timers:
             loop = asyncio.get_running_loop()
-            self._timers[feed.room_id] = loop.call_later(seconds, self._late, feed)
+            self._timers[feed.room_id] = loop.call_later(seconds, self._late, feed.room_id)
 
-    def _late(self, feed: Feed) -> None:
-        del self._timers[feed.room_id]
-        if feed.early and self._hub.feeds.get(feed.room_id) is feed:
+    def _late(self, room_id: str) -> None:
+        del self._timers[room_id]
+        feed = self._hub.feeds.get(room_id)
+        if feed is not None and feed.early:
             mending = asyncio.create_task(self._mend(feed, "hole"))
             self._mending.add(mending)
             mending.add_done_callback(self._mending.discard)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from parley import events
 from parley.errors import ParleyError, RoomNotFound
 from parley.events import Event, ResetReason
-from parley.models import Room
+from parley.models import Changes, Room
 from parley.realtime.hub import Feed, Follower, Hub
 from parley.realtime.repair import Repair
 
@@ -51,8 +51,8 @@ class Resume:
                     cursors[room.id] = since.get(room.id, begins)
                     shown.append(replace(room, revision=head if room.id in since else begins))
             if begin(shown):
-                for room_id, cursor in cursors.items():
-                    await self._bridge(follower, feeds[room_id], cursor)
+                for room in shown:
+                    await self._bridge(follower, feeds[room.id], room, cursors[room.id])
         finally:
             for feed in feeds.values():
                 feed.pins -= 1
@@ -62,9 +62,11 @@ class Resume:
         """Find out where these rooms stand. Raises `StoreUnavailable`."""
         await self._repair.know(feeds)
 
-    async def _bridge(self, follower: Follower, feed: Feed, cursor: int) -> None:
+    async def _bridge(self, follower: Follower, feed: Feed, room: Room, cursor: int) -> None:
         try:
-            while (recent := feed.since(cursor)) is None:
+            while (recent := _kept(room, feed.since(cursor))) is None:
+                if not follower.expects(feed.room_id):
+                    return
                 event, cursor = await self._read(feed, cursor)
                 follower.tell(events.encode(event))
                 await follower.drained()
@@ -95,3 +97,12 @@ class Resume:
         if changes.reset:
             return events.of_reset(feed.room_id, changes, reason), changes.revision
         return events.of_changes(feed.room_id, cursor, changes), changes.revision
+
+
+def _kept(room: Room, recent: Changes | None) -> Changes | None:
+    """The recent events, unless some of their messages are no longer kept: then the store's answer counts."""
+    if recent is not None and recent.messages and room.history_limit is not None:
+        newest = max(room.last_seq, *(message.seq for message in recent.messages))
+        if any(message.seq <= newest - room.history_limit for message in recent.messages):
+            return None
+    return recent

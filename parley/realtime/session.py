@@ -18,6 +18,7 @@ from parley import events
 from parley.errors import (
     InternalError,
     InvalidField,
+    LimitReached,
     ParleyError,
     TokenMissing,
     Unauthenticated,
@@ -33,8 +34,8 @@ from parley.services.accounts import Caller
 
 PAUSE_AT = 256
 """Unanswered commands at which a connection is no longer read from; half of it starts reading again."""
-MAX_OPENED = 100
-"""Public rooms that a client follows without being a member, and may name in `since`."""
+MAX_ROOMS = 1000
+"""Rooms that a connection follows at which it opens no further ones."""
 DRAIN_SECONDS = 30
 """How long a client that asked for much may take to read it."""
 PING_SECONDS = 20
@@ -53,21 +54,9 @@ class Session:
     """One client's connection."""
 
     __slots__ = (
-        "_caller",
-        "_deadline",
-        "_lines",
-        "_node",
-        "_over",
-        "_paused",
-        "_rooms",
-        "_settling",
-        "_token",
-        "_transport",
-        "_unanswered",
-        "_unwritten",
-        "_waiting",
-        "_worker",
-    )
+        "_caller _deadline _greeted _left _lines _node _over _paused _rooms _settling "
+        "_token _transport _unanswered _unwritten _waiting _worker"
+    ).split()
 
     def __init__(self, node: Realtime, transport: Transport, token: str | None = None) -> None:
         self._node = node
@@ -83,12 +72,18 @@ class Session:
         self._settling: Future[None] | None = None
         self._paused = False
         self._over = False
+        self._greeted = False
+        self._left: frozenset[str] = frozenset()
         self._deadline: asyncio.TimerHandle | None = None
 
     # What the transport calls
 
     def opened(self) -> None:
         """The connection is there; the client has `HELLO_SECONDS` to say hello."""
+        self._node.clients.add(self)
+        if self._node.draining:
+            self.restart()
+            return
         self._deadline = self._node.loop.call_later(
             protocol.HELLO_SECONDS, self.close, Close.BAD_HELLO, "no hello in time"
         )
@@ -106,7 +101,7 @@ class Session:
                 command = protocol.decode(line)
             except ParleyError as error:
                 self._refuse(protocol.ref_of(line), error)
-                if self._caller is None:
+                if self._caller is None and self._worker is None:
                     self.close(Close.BAD_HELLO, "the first command is hello")
                     return
             else:
@@ -152,13 +147,18 @@ class Session:
 
     def follow(self, room: Room) -> None:
         """Enter a room that the user has joined, in turn with the commands that came before."""
-        if room.id not in self._rooms:
+        if room.id in self._rooms:  # it was followed without being joined
+            self.tell(events.encode(RoomAdded(room_id=room.id, room=room)))
+        else:
+            self._left -= {room.id}
             self._queue(_Enter(room))
 
     def unfollow(self, room_id: str) -> None:
         """Leave a room that the user has left."""
         self._rooms.discard(room_id)
         self._node.hub.unfollow(room_id, self)
+        if self._worker is not None:  # it may be about to enter that very room
+            self._left |= {room_id}
 
     def end(self, reason: str) -> None:
         """The session is over: say so and close."""
@@ -187,7 +187,11 @@ class Session:
         if self._caller is None and self._worker is None and not isinstance(command, Hello):
             self._refuse(command.ref, TokenMissing("The first command is hello."))
             self.close(Close.BAD_HELLO, "the first command is hello")
-        elif self._worker is not None:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._worker is not None:
             self._queue(command)
         elif isinstance(command, commands.Writing) and (
             room_id := self._node.core.rooms.known_id(command.room)
@@ -220,13 +224,14 @@ class Session:
                 self._failed(item, InternalError())
             self._count(-1)
         self._worker = None
+        self._left = frozenset()
 
     def _failed(self, item: AnyCommand | _Enter, error: ParleyError) -> None:
         if isinstance(item, _Enter):  # the room is not followed, and only coming back mends that
             self.restart()
             return
         self._refuse(item.ref, error)
-        if self._caller is None:
+        if not self._greeted:
             refused = isinstance(error, Unauthenticated)
             self.close(Close.UNAUTHENTICATED if refused else Close.RESTARTING, error.code)
 
@@ -238,8 +243,8 @@ class Session:
             case Hello():
                 await self._hello(item)
             case protocol.SignOut():
-                self._reply(protocol.answer(item.ref, protocol.Done()))
-                await core.accounts.sign_out(self._known)
+                done = protocol.answer(item.ref, protocol.Done())
+                await core.accounts.sign_out(self._known, partial(self._reply, done))
             case protocol.RoomOpen():
                 await self._open(item)
             case _:
@@ -286,10 +291,13 @@ class Session:
         if self._caller is not None:
             raise InvalidField("hello was said already.")
         node = self._node
-        caller = await node.core.accounts.authenticate(hello.token or self._token)
+        caller = self._caller = await node.core.accounts.authenticate(hello.token or self._token)
+        # From here on it hears of joins, leaves and sign-outs, so that none can fall between the reads.
+        node.hub.connected(self)
+        self._caller = await node.core.accounts.renew(caller)
         rooms = await node.core.rooms.mine(caller.user.id)
         mine = {room.id for room in rooms}
-        opened = [key for key in hello.since if key not in mine][:MAX_OPENED]
+        opened = [key for key in hello.since if key not in mine][:MAX_ROOMS]
         rooms += await node.core.rooms.visible(opened, caller.user.id)
         since = dict(hello.since)
         if hello.epoch is not None and hello.epoch != node.core.store.epoch:
@@ -298,10 +306,8 @@ class Session:
         def begin(shown: list[Room]) -> bool:
             if self._over:
                 return False
-            if self._deadline is not None:
-                self._deadline.cancel()
-            self._caller = caller
-            node.hub.connected(self)
+            shown = [room for room in shown if room.id not in self._left]
+            self._greeted = True
             self._rooms.update(room.id for room in shown)
             welcome = protocol.Welcome(
                 user=caller.user,
@@ -316,6 +322,8 @@ class Session:
         await node.resume.enter(self, rooms, since, begin)
 
     async def _open(self, command: protocol.RoomOpen) -> None:
+        if len(self._rooms) >= MAX_ROOMS:
+            raise LimitReached(f"A connection follows at most {MAX_ROOMS} rooms.")
         room = await self._node.core.rooms.see(command.room, self.user.id)
         since = {} if command.since is None else {room.id: command.since}
 
@@ -330,7 +338,7 @@ class Session:
 
     async def _enter(self, room: Room) -> None:
         def begin(shown: list[Room]) -> bool:
-            if self._over or not shown or room.id in self._rooms:
+            if self._over or not shown or room.id in self._rooms | self._left:
                 return False
             self._rooms.add(room.id)
             self._reply(events.encode(RoomAdded(room_id=room.id, room=shown[0])))
@@ -373,6 +381,7 @@ class Session:
 
     def _leave(self) -> None:
         self._over = True
+        self._node.clients.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
         for room_id in self._rooms:

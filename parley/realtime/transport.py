@@ -1,8 +1,8 @@
 """What a session stands on: the node that it belongs to, and whatever carries its frames."""
 
 import asyncio
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from parley.realtime.hub import Hub
 from parley.realtime.resume import Resume
@@ -23,7 +23,6 @@ class Transport(Protocol):
         """Send one text frame."""
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection from our side; after this nothing more is told."""
         """Close, within a deadline of its own, and send nothing more; `Session.closed` follows, once."""
 
     async def drained(self) -> None:
@@ -36,11 +35,13 @@ class Transport(Protocol):
         """Read from the client again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Realtime:
-    """What the sessions of a node share."""
+    """What the connections of a node share. `clients` are all that are open, before hello too."""
 
     core: Core
     hub: Hub
     resume: Resume
     loop: asyncio.AbstractEventLoop
+    clients: set[Any] = field(default_factory=set)
+    draining: bool = False

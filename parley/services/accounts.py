@@ -1,5 +1,6 @@
 """Who takes part: guests, their sessions and how long those last."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -95,10 +96,11 @@ class Accounts:
             raise TokenExpired
         return Caller(user, replace(session, expires_at=end))
 
-    async def sign_out(self, caller: Caller) -> None:
-        """End the caller's session."""
-        self._extended.pop(caller.session.id, None)
+    async def sign_out(self, caller: Caller, done: Callable[[], None] = lambda: None) -> None:
+        """End the caller's session; `done` is called before its connections are closed."""
         await self._store.end_session(caller.session.id)
+        self._extended.pop(caller.session.id, None)
+        done()
         self._live.ended(caller.user.id, caller.session.id, "signed out")
 
     async def see(self, key: str) -> User:
@@ -118,8 +120,11 @@ class Accounts:
     async def save_sessions(self) -> None:
         """Write down the session ends that have moved. Called about once a second."""
         if self._extended:
-            extended, self._extended = self._extended, {}
-            await self._store.extend_sessions(extended)
+            saved = dict(self._extended)
+            await self._store.extend_sessions(saved)
+            for session_id, end in saved.items():
+                if self._extended.get(session_id) == end:
+                    del self._extended[session_id]
 
     def _check_guests(self) -> None:
         if not self._settings.guests:

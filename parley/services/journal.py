@@ -22,8 +22,8 @@ log = structlog.get_logger()
 class Journal:
     """Applies changes to the store in batches, in the order in which they came.
 
-    What is fresh is published before its writer hears of it. At most `max_changes` changes and `max_bytes` of
-    text wait; what comes beyond is refused with `Overloaded`.
+    What is fresh is published before its writer hears of it. At most `max_changes` changes, with
+    `max_characters` of text, wait; what comes beyond is refused with `Overloaded`.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class Journal:
         *,
         max_batch: int = 512,
         max_changes: int = 10_000,
-        max_bytes: int = 32 * 1024 * 1024,
+        max_characters: int = 32 * 1024 * 1024,
     ) -> None:
         self._store = store
         self._publish = publish
         self._max_batch = max_batch
         self._max_changes = max_changes
-        self._max_bytes = max_bytes
+        self._max_characters = max_characters
         self._waiting: deque[tuple[Change, Future[Applied]]] = deque()
-        self._bytes = 0
+        self._characters = 0
         self._filled = asyncio.Event()
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -51,12 +51,13 @@ class Journal:
         """Begin to write; `on_death` hears if that ever ends by itself."""
         self._task = background.start(self._run(), "journal", on_death)
 
-    async def stop(self) -> None:
-        """Refuse what comes from now on, write what was taken, and end."""
+    async def stop(self, seconds: float) -> None:
+        """Refuse what comes from now on, write what was taken, and end; what takes longer is refused too."""
         self._closed = True
         self._filled.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task], timeout=seconds)
+            await background.stop(self._task)
 
     def write(self, change: Change) -> Future[Applied]:
         """Take a change. The future is done when it is durable, or holds what refused it.
@@ -65,25 +66,32 @@ class Journal:
         """
         if self._closed:
             raise Draining(retry_after=1)
-        size = _text_bytes(change)
-        if len(self._waiting) >= self._max_changes or self._bytes + size > self._max_bytes:
+        size = _length(change)
+        if len(self._waiting) >= self._max_changes or self._characters + size > self._max_characters:
             raise Overloaded(retry_after=0.5)
         future: Future[Applied] = self._loop.create_future()
         self._waiting.append((change, future))
-        self._bytes += size
+        self._characters += size
         self._filled.set()
         return future
 
     async def _run(self) -> None:
-        while self._waiting or not self._closed:
-            if not self._waiting:
-                self._filled.clear()
-                await self._filled.wait()
-            count = min(len(self._waiting), self._max_batch)
-            batch = [self._waiting.popleft() for _ in range(count)]
-            self._bytes -= sum(_text_bytes(change) for change, _ in batch)
-            if batch:
-                await self._commit(batch)
+        batch: list[tuple[Change, Future[Applied]]] = []
+        try:
+            while self._waiting or not self._closed:
+                if not self._waiting:
+                    self._filled.clear()
+                    await self._filled.wait()
+                count = min(len(self._waiting), self._max_batch)
+                batch = [self._waiting.popleft() for _ in range(count)]
+                self._characters -= sum(_length(change) for change, _ in batch)
+                if batch:
+                    await self._commit(batch)
+        finally:  # whatever ended it, nobody is left waiting
+            self._closed = True
+            for _, future in (*batch, *self._waiting):
+                if not future.done():
+                    future.set_exception(Draining(retry_after=1))
 
     async def _commit(self, batch: list[tuple[Change, Future[Applied]]]) -> None:
         outcomes: list[Applied | ParleyError]
@@ -108,5 +116,5 @@ class Journal:
                 future.set_result(outcome)
 
 
-def _text_bytes(change: Change) -> int:
+def _length(change: Change) -> int:
     return len(change.text) if isinstance(change, Send | Edit) else 0

@@ -1,6 +1,7 @@
 """Messages: writing, changing and reading them."""
 
 from asyncio import Future
+from functools import partial
 
 from msgspec import UNSET
 
@@ -70,7 +71,7 @@ class Messages:
         )
         future = self._journal.write(change)
         if session is not None:
-            self._accounts.spoke(session)
+            future.add_done_callback(partial(self._spoke, session))
         return future
 
     def edit(self, user: User, room_id: str, message_id: str, text: str) -> Future[Applied]:
@@ -97,6 +98,10 @@ class Messages:
                 on=on,
             )
         )
+
+    def _spoke(self, session: Session, future: Future[Applied]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._accounts.spoke(session)
 
     # Reading
 

@@ -23,6 +23,11 @@ def room_name(text: str) -> str:
     return name
 
 
+def room_key(text: str) -> str:
+    """What a room is looked up by: its id, or its name however it was typed."""
+    return as_id(text) or unicodedata.normalize("NFC", text).casefold()
+
+
 def display_name(text: str, field: str = "display_name") -> str:
     """A name for people to read, up to 64 characters. Raises `InvalidField`."""
     name = " ".join(unicodedata.normalize("NFC", text).split())
@@ -59,8 +64,8 @@ def message_id(text: str) -> str:
 def emoji(text: str) -> str:
     """A reaction: one emoji or a short word. Raises `InvalidField`."""
     name = display_name(text, "emoji")
-    if len(name.encode()) > MAX_EMOJI_BYTES:
-        raise InvalidField(f"emoji: at most {MAX_EMOJI_BYTES} bytes of UTF-8.")
+    if len(name.encode()) > MAX_EMOJI_BYTES or " " in name:
+        raise InvalidField(f"emoji: at most {MAX_EMOJI_BYTES} bytes of UTF-8, without spaces.")
     return name
 
 

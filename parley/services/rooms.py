@@ -48,7 +48,7 @@ class Rooms:
     def known_id(self, key: str) -> str | None:
         """The room's id, if it can be told without asking the store. The room may be closed or hidden all the
         same."""
-        return as_id(key) or self._ids.get(key.casefold())
+        return as_id(key) or self._ids.get(names.room_key(key))
 
     async def id_of(self, key: str, user_id: str | None) -> str:
         """The id of a room that the caller may see. Raises `RoomNotFound`."""
@@ -57,7 +57,7 @@ class Rooms:
     async def see(self, key: str, user_id: str | None) -> Room:
         """A room that the caller may see: any public one, and those that they are in. Raises
         `RoomNotFound`."""
-        room = await self._store.room(as_id(key) or key.casefold(), user_id)
+        room = await self._store.room(names.room_key(key), user_id)
         if room is None or not _may_see(room):
             raise RoomNotFound
         return self._shown(room)
@@ -71,8 +71,9 @@ class Rooms:
         """Make a public room and join it as its owner. Raises `NameTaken`, `InvalidField`."""
         room = self._new(name, title, owner.id)
         await self._store.add_room(room, owner.id)
-        self._live.joined(owner.id, await self.see(room.id, owner.id))
-        return await self.see(room.id, owner.id)
+        room = await self.see(room.id, owner.id)
+        self._live.joined(owner.id, room)
+        return room
 
     async def ensure(self, key: str, creator: User | None) -> Room:
         """The public room of that name, made on first use. Raises `RoomNotFound`, `InvalidField`."""

@@ -112,7 +112,7 @@ class Store(Protocol):
     async def limit_history(self, room_id: str, history_limit: int) -> None:
         """Change how many messages a room keeps, which is a change of the room unless it is so already.
 
-        What is too much goes with the next message. Raises `RoomNotFound`.
+        What is too much is gone when this returns. Raises `RoomNotFound`.
         """
 
     # Members

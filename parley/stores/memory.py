@@ -175,6 +175,7 @@ class MemoryStore:
         if entry.room.history_limit != history_limit:
             revision = entry.settings_revision = entry.room.revision + 1
             entry.room = replace(entry.room, history_limit=history_limit, revision=revision)
+            self._trim(entry)
 
     # Members
 

@@ -1,6 +1,7 @@
 """Routes outside the prefix: health, and chat with nothing but `curl`."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 
 from parley.errors import ParleyError
 from parley.models import Message
@@ -9,6 +10,16 @@ from parley.web.callers import CoreOf, node_of
 from parley.web.schemas import OneLiner
 
 router = APIRouter()
+
+WELCOME = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Parley</title>
+<body style="font: 1.1em/1.6 system-ui; max-width: 38em; margin: 4em auto; padding: 0 1em">
+<h1>Parley is running</h1>
+<p>Talk in a terminal: <code>parley chat NAME ROOM</code></p>
+<p>Write programs: <a href="/api/openapi">the HTTP API</a></p>
+</body></html>
+"""
 
 
 @router.post(
@@ -25,6 +36,12 @@ async def say(body: OneLiner, core: CoreOf) -> Response:
     await core.rooms.join(user, room.id)
     applied = await core.messages.send(user, room.id, body.text, id=body.id)
     return reply(applied.message, 201 if applied.fresh else 200)
+
+
+@router.get("/", include_in_schema=False)
+async def welcome() -> Response:
+    """What a browser sees until there is a web app."""
+    return HTMLResponse(WELCOME)
 
 
 @router.get("/healthz", include_in_schema=False)

@@ -94,7 +94,11 @@ async def _invalid(request: Request, error: Any) -> Response:
     if first["type"] == "json_invalid":
         return answer(InvalidJson(), _id(request))
     where = ".".join(str(part) for part in first["loc"][1:])
-    return answer(InvalidField(f"{where}: {first['msg']}"), _id(request))
+    if not where and "json" not in request.headers.get("content-type", ""):
+        return answer(
+            InvalidField("Send JSON, with the header `content-type: application/json`."), _id(request)
+        )
+    return answer(InvalidField(f"{where or 'body'}: {first['msg']}"), _id(request))
 
 
 async def _http(request: Request, error: Any) -> Response:

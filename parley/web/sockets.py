@@ -14,7 +14,7 @@ from parley.web.callers import bearer, node_of
 
 CLOSE_SECONDS = 60
 """How long a client that does not read may keep us from saying why we close."""
-MAX_FRAME_BYTES = 256 * 1024
+MAX_JOINED_BYTES = 256 * 1024
 """Pending lines are joined into frames of about this size."""
 
 router = APIRouter()
@@ -104,7 +104,7 @@ class AsgiTransport:
     def _join(self) -> bytes:
         """What is pending as one frame, one JSON object per line."""
         count, size = 0, 0
-        while count < len(self._frames) and (count == 0 or size < MAX_FRAME_BYTES):
+        while count < len(self._frames) and (count == 0 or size < MAX_JOINED_BYTES):
             size += len(self._frames[count]) + 1
             count += 1
         frame = b"\n".join(self._frames[:count])

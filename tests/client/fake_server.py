@@ -54,10 +54,14 @@ class Peer:
         except ConnectionClosed:
             pass
 
+    async def heard_any(self) -> dict[str, Any]:
+        """The next command."""
+        async with asyncio.timeout(SECONDS):
+            return await self._commands.get()
+
     async def heard(self, op: str) -> dict[str, Any]:
         """The next command, which is this one."""
-        async with asyncio.timeout(SECONDS):
-            command = await self._commands.get()
+        command = await self.heard_any()
         assert command["op"] == op
         return command
 

@@ -17,7 +17,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_who_does_not_take_events_is_read_no_further_and_misses_none() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
         listening = ann.events()
         peer = await fake.peer()
         await ann.ready()
@@ -37,14 +37,14 @@ async def test_who_does_not_take_events_is_read_no_further_and_misses_none() -> 
 
 
 async def test_nobody_has_to_take_events() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
         peer = await fake.peer()
         await peer.say(*[sent(seq) for seq in range(1, 500)])
         await until(lambda: ann.state.since() == {"kitchen-id": 499})
 
 
 async def test_one_may_send_from_within_the_loop_over_the_events() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
         listening = ann.events()
         peer = await fake.peer()
         await anext(listening)
@@ -57,7 +57,7 @@ async def test_one_may_send_from_within_the_loop_over_the_events() -> None:
 
 
 async def test_an_answer_behind_too_many_events_is_not_waited_for_in_vain() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
         listening = ann.events()
         peer = await fake.peer()
         await anext(listening)

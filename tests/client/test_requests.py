@@ -31,8 +31,8 @@ async def test_a_request_that_broke_is_asked_again_only_where_that_is_harmless()
 
 
 async def test_a_request_has_a_deadline_with_and_without_a_server() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
-        with pytest.raises(TimeoutError):
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
+        with pytest.raises(TimeoutError, match=r"room\.see"):
             await ann.request("room.see", seconds=0.01, room="kitchen")
         peer = await fake.peer()
         await ann.ready()
@@ -48,7 +48,7 @@ async def test_a_request_has_a_deadline_with_and_without_a_server() -> None:
 
 
 async def test_unknown_events_and_fields_are_passed_over() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
         listening = ann.events()
         peer = await fake.peer(kitchen(colour="green"))
         typing = {"event": "typing.started", "room_id": "kitchen-id", "user_id": "bob-id"}
@@ -62,7 +62,7 @@ async def test_unknown_events_and_fields_are_passed_over() -> None:
 
 
 async def test_a_hole_is_filled_by_asking_once_and_told_in_order() -> None:
-    async with fake_server() as fake, Chat(fake.url, token="t") as ann:
+    async with fake_server() as fake, Chat(fake.url, token="t") as ann, asyncio.timeout(SECONDS):
         listening = ann.events()
         peer = await fake.peer()
         await peer.say(sent(1))
@@ -118,15 +118,18 @@ async def test_commands_of_one_moment_share_frames_of_bounded_size() -> None:
     async with fake_server() as fake, Chat(fake.url, token="t") as ann:
         peer = await fake.peer()
         await ann.ready()
-        asking = [asyncio.create_task(ann.request("room.see", room="k" * 4000)) for _ in range(30)]
-        for _ in range(30):
-            await peer.heard("room.see")
-        small = [asyncio.create_task(ann.send("kitchen", "hi")) for _ in range(64)]
-        for _ in range(64):
-            await peer.heard("message.send")
-        assert len(peer.frames) < 20
+        asking = [asyncio.create_task(ann.request("room.see", room="k" * 4000)) for _ in range(60)]
+        for _ in asking:
+            await peer.answer(await peer.heard("room.see"), room=kitchen())
+        await asyncio.gather(*asking)
+        assert len(peer.frames) < 10
         assert max(len(frame) for frame in peer.frames) <= MAX_JOINED_BYTES
-        assert max(frame.count("\n") + 1 for frame in peer.frames) <= MAX_JOINED
-        for task in (*asking, *small):
+
+        asking = [asyncio.create_task(ann.request("profile.see")) for _ in range(60)]
+        sending = [asyncio.create_task(ann.send("kitchen", "hi")) for _ in range(60)]
+        for _ in range(120):
+            await peer.heard_any()
+        assert max(frame.count("\n") + 1 for frame in peer.frames) == MAX_JOINED
+        for task in (*asking, *sending):
             task.cancel()
-        await asyncio.gather(*asking, *small, return_exceptions=True)
+        await asyncio.gather(*asking, *sending, return_exceptions=True)

@@ -231,6 +231,8 @@ async def test_another_history_limit_is_a_change_of_the_room(kitchen: Kitchen) -
     assert (changes.revision, changes.messages) == (6, [])
     assert changes.room is not None
     assert changes.room.history_limit == 3
+    assert await kitchen.store.page(kitchen.room.id, limit=10) == messages[2:]
+    assert (await kitchen.store.changes(kitchen.room.id, 1, 10)).reset
     newest = await kitchen.says(kitchen.ann, "hi")
     assert await kitchen.store.page(kitchen.room.id, limit=10) == [*messages[3:], newest]
 

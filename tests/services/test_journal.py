@@ -66,10 +66,10 @@ def told() -> list[MessageEvent]:
 
 @pytest.fixture
 async def journal(store: Gate, told: list[MessageEvent]) -> AsyncIterator[Journal]:
-    journal = Journal(store, told.append, max_batch=10, max_changes=25, max_bytes=10_000)
+    journal = Journal(store, told.append, max_batch=10, max_changes=25, max_characters=10_000)
     journal.start(pytest.fail)
     yield journal
-    await journal.stop()
+    await journal.stop(10)
 
 
 async def test_what_comes_while_a_batch_commits_is_the_next_batch(journal: Journal, store: Gate) -> None:
@@ -153,7 +153,7 @@ async def test_a_refused_change_does_not_touch_the_others(journal: Journal) -> N
 async def test_a_stop_writes_what_was_taken_and_takes_no_more(journal: Journal, store: Gate) -> None:
     store.open_gate.clear()
     taken = [journal.write(send()) for _ in range(15)]
-    stopping = asyncio.create_task(journal.stop())
+    stopping = asyncio.create_task(journal.stop(10))
     await asyncio.sleep(0)
     with pytest.raises(Draining):
         await journal.write(send())

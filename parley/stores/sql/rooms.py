@@ -13,6 +13,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     column,
+    delete,
     func,
     insert,
     literal,
@@ -25,7 +26,7 @@ from parley.errors import NameTaken, RoomFull, RoomNotFound, UserNotFound
 from parley.ids import Time, as_id, to_ms
 from parley.models import Member, Role, Room
 from parley.stores.sql import rows
-from parley.stores.sql.schema import members, rooms, users
+from parley.stores.sql.schema import members, messages, rooms, users
 
 _OPEN = rooms.c.closed_at.is_(None)
 _OPEN_ROOM = select(rooms).where(rooms.c.id == bindparam("room_id"), _OPEN)
@@ -114,8 +115,14 @@ def limit_history(connection: Connection, room_id: str, history_limit: int) -> N
         raise RoomNotFound
     if room.history_limit != history_limit:
         revision = room.revision + 1
-        stamps = {"revision": revision, "settings_revision": revision}
-        connection.execute(_MOVED, {"moved": room_id, "history_limit": history_limit, **stamps})
+        values = {"history_limit": history_limit, "revision": revision, "settings_revision": revision}
+        first_seq = room.last_seq - history_limit + 1
+        if first_seq > room.first_seq:
+            surplus = (messages.c.room_id == room_id) & (messages.c.seq < first_seq)
+            gone = connection.execute(delete(messages).where(surplus).returning(messages.c.revision))
+            values["trimmed_revision"] = max(room.trimmed_revision, *gone.scalars())
+            values["first_seq"] = first_seq
+        connection.execute(_MOVED, {"moved": room_id, **values})
 
 
 def join(connection: Connection, room_id: str, user_id: str, role: Role, at: Time) -> bool:
