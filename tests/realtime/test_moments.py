@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from parley import events
 from parley.errors import StoreUnavailable
+from parley.events import MessageEdited
 from parley.models import Room
 from parley.node import Node
 from parley.realtime import protocol
@@ -281,3 +283,33 @@ async def test_a_room_is_found_however_its_name_was_typed(node: Node, ann: Clien
     created = await ann.ask(op="room.create", name="Zoe\u0308")
     for typed in ("Zoë", "zoe\u0308", "ZOË"):
         assert (await ann.ask(op="room.see", room=typed))["ok"]["room"]["id"] == created["ok"]["room"]["id"]
+
+
+async def test_what_is_said_in_the_middle_of_hello_is_not_missed(held: Node, store: Held) -> None:
+    ann, bob = await guest(held, "Ann"), await guest(held, "Bob")
+    await ann.hello()
+    store.gate.clear()
+    ref = bob.send(op="hello", token=bob.token)
+    await turn()
+    await held.core.messages.send(ann.session.user, held.core.rooms.lobby_id, "one")
+    store.gate.set()
+    await until(lambda: bob.answer(ref) is not None)
+    await until(bob.events)
+    [changes] = bob.events()
+    assert (changes["event"], changes["since"], changes["revision"]) == ("room.changes", 0, 1)
+
+
+async def test_who_follows_in_the_middle_of_a_turn_is_not_told_what_came_before(
+    node: Node, ann: Client, bob: Client
+) -> None:
+    lobby = node.core.rooms.lobby_id
+    feed = node.hub.feeds[lobby]
+    bob.session.unfollow(lobby)
+    message = (await node.core.messages.send(ann.session.user, lobby, "one")).message
+    await turn()
+    event = MessageEdited(room_id=lobby, revision=2, message=message)
+    node.hub.deliver(event, events.encode(event))
+    node.hub.follow(feed, bob.session)
+    await turn()
+    assert bob.events() == []
+    assert [line["revision"] for line in ann.events()] == [1, 2]

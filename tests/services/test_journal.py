@@ -101,6 +101,14 @@ async def test_everybody_is_told_before_the_writer_is_answered(
     assert [event.message for event in told] == [outcome.message]
 
 
+async def test_an_id_sent_again_is_told_again(journal: Journal, told: list[MessageEvent]) -> None:
+    """The process that stored it first may have died before it told anybody."""
+    change = send()
+    first, second = await journal.write(change), await journal.write(change)
+    assert (first.fresh, second.fresh) == (True, False)
+    assert [event.revision for event in told] == [1, 1]
+
+
 async def test_a_full_journal_refuses_and_says_when_to_retry(journal: Journal, store: Gate) -> None:
     store.open_gate.clear()
     taken = [journal.write(send()) for _ in range(25)]
