@@ -21,6 +21,9 @@ from parley.client.requests import ANSWER_SECONDS, Requests
 from parley.client.state import ChatState
 from parley.realtime.protocol import HELLO_SECONDS, Member, Message, Room, User, Welcome, events
 
+WELCOME_SECONDS = HELLO_SECONDS + 5
+"""How long the answer to hello may take: longer than the server itself waits for its store."""
+
 log = logging.getLogger("parley.client")
 
 
@@ -202,7 +205,7 @@ class Chat:
         hello: dict[str, Any] = {"token": token, "since": self.state.since()}
         if self.state.epoch:
             hello["epoch"] = self.state.epoch
-        async with asyncio.timeout(HELLO_SECONDS):
+        async with asyncio.timeout(WELCOME_SECONDS):
             await connection.ask(command("hello", hello), self._welcomed)
 
         async def ask(op: str, fields: dict[str, Any]) -> Room:

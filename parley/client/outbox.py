@@ -198,6 +198,10 @@ class Outbox:
         def then(outcome: Outcome) -> None:
             if entry.number not in self._flying or isinstance(outcome, ConnectionLost):
                 return
+            if isinstance(outcome, Refused) and outcome.may_help_later:
+                del self._flying[entry.number]
+                self._not_stored(entry, outcome)
+                return
             page = [] if isinstance(outcome, ChatError) else answers.messages(outcome).items
             found = next((message for message in page if message.id == entry.id), None)
             del self._flying[entry.number]

@@ -63,7 +63,7 @@ async def test_a_connection_that_breaks_off_comes_back() -> None:
 
 
 async def test_a_server_that_does_not_answer_hello_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "HELLO_SECONDS", 0.05)
+    monkeypatch.setattr(chat, "WELCOME_SECONDS", 0.05)
     async with fake_server() as fake, Chat(fake.url, token="t") as ann:
         await fake.silent()
         await fake.peer()
@@ -147,6 +147,9 @@ async def test_a_guest_whose_session_ends_signs_in_again_and_sends_the_rest(
         assert again["id"] == first["id"]
         await peer.refuse(again, "id_taken", "conflict")
         await peer.store(second, 2, "ann-2")
+        page = await peer.heard("message.page")
+        await peer.refuse(page, "store_unavailable", "unavailable", retry_after=0.01)
+        await peer.refuse(await peer.heard("message.send"), "id_taken", "conflict")
         page = await peer.heard("message.page")
         await peer.answer(page, items=[message(1, first["text"], "ann", first["id"])], next=None)
         found = await asyncio.wait_for(sending, SECONDS)
