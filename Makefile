@@ -24,11 +24,12 @@ venv: $(VENV)/.runtime ## Make .venv with the parley command
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests (ARGS="-k name" goes to pytest)
+	@scripts/test-servers postgresql redis
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: test-quick
-test-quick: $(VENV)/.dev ## Run the tests that are not marked slow
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+test-quick: $(VENV)/.dev ## Run the tests that are not slow and need no other server
+	@$(BIN)/pytest -m "not slow and not servers" $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Look for mistakes, wrong types and imports that point outward

@@ -24,6 +24,10 @@ def _store(settings: Settings) -> Store:
         from parley.stores.memory import MemoryStore
 
         return MemoryStore()
+    if settings.store.startswith(("redis://", "rediss://")):
+        from parley.stores.redis import RedisStore
+
+        return RedisStore(settings.store)
     from parley.stores.sql import SqlStore
 
     return SqlStore(settings.store, synchronous=settings.sqlite_synchronous)

@@ -51,6 +51,27 @@ def serve(
     raise typer.Exit(server.serve(settings))
 
 
+@cli.command()
+def migrate(store: Annotated[str | None, typer.Option(help="where the chat lives, a URL")] = None) -> None:
+    """Bring the store's schema up to date. Make a backup and stop all nodes first."""
+    from parley import config
+
+    url = config.read(store=store).store
+    if url.startswith("memory://"):
+        print("memory:// keeps nothing, so there is nothing to migrate")
+        return
+    from parley.stores.sql import SqlStore
+
+    before, now = asyncio.run(SqlStore(url).migrate())
+    if before is None:
+        done = f"was empty; its tables are made, schema {now}"
+    elif before == now:
+        done = f"is up to date, schema {now}"
+    else:
+        done = f"was brought from schema {before} to {now}"
+    print(f"{config.masked(url)} {done}")
+
+
 @cli.command("config")
 def show_config() -> None:
     """Print the settings in force, secrets masked."""

@@ -26,7 +26,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port for HTTP and WebSocket (0: any free one)")
-    store: str = Field("sqlite:///parley.db", description="where the chat lives: sqlite:///FILE or memory://")
+    store: str = Field(
+        "sqlite:///parley.db",
+        description="where the chat lives: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, "
+        "redis://HOST, rediss://HOST or memory://",
+    )
     bus: str = Field("memory://", description="how nodes talk to each other: memory://")
     secret: SecretStr | None = Field(None, description="key for signing; made and kept on the first start")
     guests: bool = Field(True, description="whether people may come in with only a name")
@@ -52,7 +56,7 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _known_store(cls, url: str) -> str:
-        return _with_scheme(url, {"memory", "sqlite"})
+        return _with_scheme(url, {"memory", "postgresql", "redis", "rediss", "sqlite"})
 
     @field_validator("bus")
     @classmethod

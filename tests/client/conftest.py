@@ -13,12 +13,7 @@ import pytest
 from tests.servers import ServerProcess, server
 
 SECONDS = 30
-CONSOLE = """
-import asyncio, sys
-from parley.client.console import chat
-name, room, url, plain = sys.argv[1:]
-sys.exit(asyncio.run(chat(name, room, url, plain == "plain")))
-"""
+CHAT = [sys.executable, "-W", "error", "-m", "parley", "chat"]
 
 
 @pytest.fixture
@@ -80,7 +75,7 @@ async def console() -> AsyncIterator[OpenConsole]:
 
     async def open_console(name: str, room: str, url: str) -> Console:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-c", CONSOLE, name, room, url, "plain"),
+            *(*CHAT, name, room, "--server", url, "--plain"),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

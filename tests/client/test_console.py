@@ -3,13 +3,12 @@
 import asyncio
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from parley.client import Chat
-from tests.client.conftest import CONSOLE, OpenConsole
+from tests.client.conftest import CHAT, OpenConsole
 from tests.client.test_chat import stored_texts
 from tests.servers import ServerProcess, server
 
@@ -179,7 +178,7 @@ def test_a_file_is_as_good_as_a_pipe(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes(b"one\r\nt\xffwo\nno line end")
     with ServerProcess(tmp_path) as process, (tmp_path / "lines").open() as lines:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", CONSOLE, "ann", "lobby", process.url, "plain"],
+            [*CHAT, "ann", "lobby", "--server", process.url, "--plain"],
             stdin=lines,
             capture_output=True,
             timeout=30,

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from parley.client import Chat
 from parley.client.terminal import colour
-from tests.client.conftest import CONSOLE
+from tests.client.conftest import CHAT
 from tests.servers import ServerProcess, until
 
 ROOT = Path(__file__).parents[2]
@@ -76,8 +75,8 @@ def screen(url: str, name: str = "ann", **environment: str) -> Iterator[Screen]:
     if pid == 0:
         # Nobody here answers when it asks where the cursor is.
         given = {"PROMPT_TOOLKIT_NO_CPR": "1", "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
-        command = [sys.executable, "-W", "error", "-c", CONSOLE, name, "kitchen", url, "pretty"]
-        os.execve(sys.executable, command, os.environ | given | environment)
+        command = [*CHAT, name, "kitchen", "--server", url]
+        os.execve(command[0], command, os.environ | given | environment)
     shown = Screen(pid, fd)
     try:
         yield shown

@@ -29,7 +29,7 @@ from parley.models import (
     User,
 )
 from parley.stores.base import NEWEST_PAGE, Store
-from tests.contracts.conftest import STORES
+from tests.contracts.conftest import NAMES, STORES
 from tests.contracts.kitchen import a_room, a_user, at, send
 from tests.contracts.reference import Entry, ReferenceRoom, seen
 
@@ -245,7 +245,7 @@ async def _or_refusal(step: Coroutine[Any, Any, T]) -> T | type[ParleyError]:
         return type(error)
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", NAMES)
 def test_after_any_course_of_events_a_store_is_as_the_rules_say(name: str) -> None:
     class Here(Chat):
         make = staticmethod(STORES[name])

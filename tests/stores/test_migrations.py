@@ -17,6 +17,8 @@ from parley.stores.sql import SqlStore, migrate
 from parley.stores.sql.schema import metadata
 from tests.contracts.kitchen import kitchen_in
 
+NEWEST = migrate.HEAD
+
 
 @contextmanager
 def connected(path: Path) -> Iterator[sa.Connection]:
@@ -69,8 +71,20 @@ async def test_an_older_database_is_brought_up_to_date_with_all_that_is_in_it(
     next_migration("op.add_column('users', sa.Column('colour', sa.Text))")
     await opened_and_closed(tmp_path)
     with connected(tmp_path / "parley.db") as connection:
-        assert migrate.current(connection) == "0002"
+        assert migrate.current(connection) == "9000"
         names = connection.exec_driver_sql("SELECT name FROM users WHERE colour IS NULL ORDER BY name")
+        assert names.scalars().all() == ["ann", "bob", "cleo"]
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date_by_the_start(tmp_path: Path) -> None:
+    await opened_and_closed(tmp_path)
+    with connected(tmp_path / "parley.db") as connection:
+        migrations.downgrade(connection, "0001")
+        assert migrate.current(connection) == "0001"
+    await opened_and_closed(tmp_path)
+    with connected(tmp_path / "parley.db") as connection:
+        assert migrate.current(connection) == NEWEST
+        names = connection.exec_driver_sql("SELECT name FROM users ORDER BY name")
         assert names.scalars().all() == ["ann", "bob", "cleo"]
 
 
@@ -82,7 +96,7 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(
     with pytest.raises(StartError, match="no such table"):
         await opened_and_closed(tmp_path)
     with connected(tmp_path / "parley.db") as connection:
-        assert migrate.current(connection) == "0001"
+        assert migrate.current(connection) == NEWEST
         assert "messages" in sa.inspect(connection).get_table_names()
 
 
@@ -90,7 +104,6 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(
 def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """A way to add a migration after the newest one, as a later version would."""
     plain: Callable[..., Config] = migrations.config
-    newest = migrate.HEAD
 
     def config(connection: sa.Connection | None = None) -> Config:
         config = plain(connection)
@@ -102,13 +115,13 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         lines = (
             "import sqlalchemy as sa",
             "from alembic import op",
-            f"revision, down_revision = '0002', {newest!r}",
+            f"revision, down_revision = '9000', {NEWEST!r}",
             "def upgrade():",
             f"    {upgrade}",
         )
-        (tmp_path / "0002_next.py").write_text("\n".join(lines))
+        (tmp_path / "9000_next.py").write_text("\n".join(lines))
         monkeypatch.setattr(migrations, "config", config)
-        monkeypatch.setattr(migrate, "HEAD", "0002")
+        monkeypatch.setattr(migrate, "HEAD", "9000")
 
     return add
 

@@ -1,4 +1,4 @@
-"""The store in an SQL database: an SQLite file."""
+"""The store in an SQL database: an SQLite file or a PostgreSQL server."""
 
 from parley.stores.sql.store import SqlStore
 

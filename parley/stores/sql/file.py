@@ -37,11 +37,15 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class OpenFile:
-    """Two connections to one file, and the lock that keeps other processes out until `release`."""
+    """Two connections to one file, and the lock that keeps other processes out until `release`.
+
+    `found` is the revision of the schema that it had before; None if it was empty.
+    """
 
     writer: Connection
     reader: Connection
     lock: int
+    found: str | None
 
     def release(self) -> None:
         os.close(self.lock)
@@ -62,14 +66,14 @@ def open_file(path: str, synchronous: str) -> OpenFile:
         undo.callback(writer.close)
         with writer.begin():
             writer.exec_driver_sql("BEGIN IMMEDIATE")
-            migrate.upgrade(writer)
+            found = migrate.upgrade(writer)
         reader = engine.connect()
         undo.callback(reader.close)
         # Only now, because some migrations must rebuild tables that others refer to.
         _pragmas(writer, f"synchronous = {synchronous}", "foreign_keys = ON")
         _pragmas(reader, "query_only = ON")
         undo.pop_all()
-        return OpenFile(writer, reader, lock)
+        return OpenFile(writer, reader, lock, found)
 
 
 @contextmanager

@@ -76,7 +76,8 @@ def mark_read(connection: Connection, room_id: str, user_id: str, seq: int) -> i
     seq = min(seq, room.last_seq)
     if seq <= read_seq:
         return read_seq
-    # The guard, because on PostgreSQL another node may have moved the mark meanwhile.
+    # The guard, because on PostgreSQL another node may have moved the mark meanwhile, or ended it.
     here = rows.present(room_id, user_id) & (members.c.read_seq < seq)
-    connection.execute(update(members).where(here).values(read_seq=seq))
+    if not connection.execute(update(members).where(here).values(read_seq=seq)).rowcount:
+        return mark_read(connection, room_id, user_id, seq)
     return seq

@@ -1,12 +1,15 @@
 """Bringing a database to the schema that this version of Parley uses."""
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
 
 from parley.errors import StartError
 from parley.stores.sql.schema import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `stores/migrations`, known here so that a start need not load Alembic."""
+
+_LOCK = 0x7061726C6579
+"""The number of the advisory lock under which the schema is changed: "parley" in ASCII."""
 
 _version = Table(
     "alembic_version",
@@ -29,13 +32,15 @@ def current(connection: Connection) -> str | None:
     return None
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the database to this version's schema, in the caller's transaction.
+def upgrade(connection: Connection) -> str | None:
+    """Bring the database to this version's schema, in the caller's transaction; return its revision of
+    before, None if it was empty.
 
     Raises `StartError`.
     """
+    _wait_for_others(connection)
     found = current(connection)
-    if found is None:
+    if found is None and connection.dialect.name == "sqlite":
         # Nothing to carry over: the tables as they are now, without their whole history.
         metadata.create_all(connection, checkfirst=False)
         _version.create(connection, checkfirst=True)
@@ -44,7 +49,36 @@ def upgrade(connection: Connection) -> None:
         # Here, because Alembic takes as long to load as the rest of a start.
         from parley.stores import migrations  # noqa: PLC0415
 
-        if not migrations.has(found):
-            newer = f"its schema {found} is newer than {HEAD}, the newest that this version knows"
-            raise StartError(f"{newer}; install the version that made it")
+        if found is not None:
+            _refuse_newer(found)
         migrations.upgrade(connection, HEAD)
+    return found
+
+
+def prepare(connection: Connection) -> None:
+    """Make the tables if there are none. A database that others use is not upgraded in passing.
+
+    Raises `StartError` if the schema is not this version's.
+    """
+    found = current(connection)
+    if found is None:
+        # Another node may have made them while this one waited for its turn.
+        found = upgrade(connection) or HEAD
+    if found != HEAD:
+        _refuse_newer(found)
+        older = f"its schema {found} is older than {HEAD}, which this version needs"
+        raise StartError(f"{older}; make a backup, stop all nodes and run `parley migrate`")
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Let one node at a time change the schema, until the caller's transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+
+def _refuse_newer(found: str) -> None:
+    from parley.stores import migrations  # noqa: PLC0415
+
+    if not migrations.has(found):
+        newer = f"its schema {found} is newer than {HEAD}, the newest that this version knows"
+        raise StartError(f"{newer}; install the version that made it")

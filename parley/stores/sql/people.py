@@ -22,14 +22,20 @@ _EXTENDED = (
 
 
 def keep(connection: Connection, name: str, value: str) -> str:
+    kept = _kept(connection, name)
+    if kept is not None:
+        return kept
     try:
         # A savepoint, because on PostgreSQL a statement that fails ends the transaction around it.
         with connection.begin_nested():
             connection.execute(insert(meta), {"name": name, "value": value})
     except IntegrityError:
-        kept: str = connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar_one()
-        return kept
+        return _kept(connection, name) or value
     return value
+
+
+def _kept(connection: Connection, name: str) -> str | None:
+    return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
 
 
 def add_user(connection: Connection, user: User, room_ids: Sequence[str]) -> None:
@@ -46,7 +52,8 @@ def add_user(connection: Connection, user: User, room_ids: Sequence[str]) -> Non
         connection.execute(insert(users), row)
     except IntegrityError:
         raise NameTaken from None
-    for room_id in room_ids:
+    # In the order of the ids, as everywhere: two who lock rooms in another order wait for each other.
+    for room_id in sorted(room_ids):
         rooms.join(connection, room_id, user.id, Role.MEMBER, from_ms(at))
 
 

@@ -1,5 +1,6 @@
-"""The chat in an SQLite file, which survives restarts and power cuts."""
+"""The chat in an SQL database: an SQLite file, or a PostgreSQL server that many nodes share."""
 
+import re
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, make_url, select
@@ -8,28 +9,33 @@ from sqlalchemy.exc import ArgumentError
 from parley.errors import InternalError, ParleyError, StartError, StoreUnavailable
 from parley.ids import Time, new_id
 from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, User
-from parley.stores.sql import append, history, people, rooms
-from parley.stores.sql.database import SqliteDatabase
+from parley.stores.sql import history, migrate, people, rooms
+from parley.stores.sql.database import Database
 from parley.stores.sql.schema import meta
 
 
 class SqlStore:
     """Keeps the promises of `Store`.
 
-    Each step is one transaction, a function in `people`, `rooms`, `history` or `append`.
-    `synchronous` is SQLite's: with `FULL` what is acknowledged outlives a power cut, with `NORMAL`
-    only a crash of the process, and with `OFF` a power cut may damage the file. Raises `StartError`
-    for a URL that makes no sense.
+    Each step is one transaction, a function in `people`, `rooms` or `history`; how they run, and the
+    append, are the database's. `synchronous` is SQLite's: with `FULL` what is acknowledged outlives a
+    power cut, with `NORMAL` only a crash of the process, and with `OFF` a power cut may damage the
+    file. Raises `StartError` for a URL that makes no sense.
     """
 
     epoch: str
 
     def __init__(self, url: str, *, synchronous: str = "FULL") -> None:
-        self._database = SqliteDatabase(_path(url), synchronous)
+        self._database = _database(url, synchronous)
 
     async def open(self) -> None:
         await self._database.open()
         self.epoch = await self.keep("epoch", new_id())
+
+    async def migrate(self) -> tuple[str | None, str]:
+        """Bring the schema up to date instead of opening. Returns its revision of before, None for an
+        empty database, and the one of now. Raises `StartError`."""
+        return await self._database.migrate(), migrate.HEAD
 
     async def close(self) -> None:
         await self._database.close()
@@ -95,7 +101,7 @@ class SqlStore:
 
     async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
         try:
-            return await self._database.write(append.apply, changes)
+            return await self._database.apply(changes)
         except InternalError as error:
             # Something in the batch cannot be stored. Halving finds it, so that it fails alone.
             if len(changes) == 1:
@@ -122,16 +128,29 @@ class SqlStore:
         return await self._database.write(history.mark_read, room_id, user_id, seq)
 
 
-def _path(url: str) -> str:
+def _database(url: str, synchronous: str) -> Database:
     try:
         parts = make_url(url)
-    except ArgumentError:
-        raise StartError(f"cannot use the store {url}: that is no URL; write sqlite:///parley.db") from None
+    except (ArgumentError, ValueError):
+        raise _useless(url, "that is no URL; write sqlite:///parley.db") from None
+    # Each driver is loaded only where it is used.
+    if parts.drivername == "postgresql":
+        from parley.stores.sql.postgres import PostgresDatabase  # noqa: PLC0415
+        from parley.stores.sql.server import Server  # noqa: PLC0415
+
+        return PostgresDatabase(Server(parts))
+    from parley.stores.sql.sqlite import SqliteDatabase  # noqa: PLC0415
+
     if parts.drivername != "sqlite" or parts.host or parts.query:
-        raise StartError(f"cannot use the store {url}: write sqlite:/// and the path of a file")
+        raise _useless(url, "write sqlite:/// and the path of a file")
     if not parts.database or parts.database == ":memory:":
-        raise StartError(f"cannot use the store {url}: name a file, or write memory:// to keep nothing")
-    return parts.database
+        raise _useless(url, "name a file, or write memory:// to keep nothing")
+    return SqliteDatabase(parts.database, synchronous)
+
+
+def _useless(url: str, reason: str) -> StartError:
+    without_password = re.sub("(?<=://).*@", "***@", url)
+    return StartError(f"cannot use the store {without_password}: {reason}")
 
 
 def _ping(connection: Connection) -> None:

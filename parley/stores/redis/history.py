@@ -1,0 +1,59 @@
+"""Reading a room's history, and how far its members have read."""
+
+from parley.errors import RoomNotFound
+from parley.models import Changes, Message
+from parley.stores.base import NEWEST_PAGE, can_be_told, newest_that_fit
+from parley.stores.redis import keys, rows, scripts
+from parley.stores.redis.append import refusal
+from parley.stores.redis.servers import Servers, script
+
+_FAR = 2**53
+"""Beyond every number that is counted, and the last one that Lua counts exactly."""
+
+
+async def page(
+    servers: Servers, room_id: str, before: int | None, after: int | None, limit: int
+) -> list[Message]:
+    bounds = ["" if bound is None else _within(bound) for bound in (before, after)]
+    flat = await servers.one(*script(scripts.PAGE, keys.of_room(room_id, "", "messages"), *bounds, limit))
+    return rows.messages(room_id, flat)
+
+
+async def changes(servers: Servers, room_id: str, since: int, limit: int) -> Changes:
+    told = await _changes(servers, room_id, since, limit, reset=False)
+    if told.reset or can_be_told(told.messages, limit):
+        return told
+    return await _changes(servers, room_id, since, limit, reset=True)
+
+
+async def _changes(servers: Servers, room_id: str, since: int, limit: int, *, reset: bool) -> Changes:
+    parts = ("", "messages", "revisions", "members", "member-revisions", "roles", "marks")
+    arguments = (_within(since), limit, NEWEST_PAGE, int(reset))
+    reply = await servers.one(*script(scripts.CHANGES, keys.of_room(room_id, *parts), *arguments))
+    if reply is None:
+        raise RoomNotFound
+    is_reset, fields, has_other_settings, flat, people = reply
+    room = rows.room(fields)
+    if room is None:
+        raise RoomNotFound
+    messages = rows.messages(room_id, flat)
+    members = sorted(rows.members(room_id, people), key=lambda member: member.revision)
+    return Changes(
+        revision=room.revision,
+        messages=newest_that_fit(messages) if is_reset else messages,
+        members=members,
+        room=room if is_reset or has_other_settings else None,
+        reset=bool(is_reset),
+    )
+
+
+async def mark_read(servers: Servers, room_id: str, user_id: str, seq: int) -> int:
+    room_keys = keys.of_room(room_id, "", "roles", "marks")
+    reply = await servers.one(*script(scripts.MARK, room_keys, user_id, _within(seq)))
+    if isinstance(reply, bytes):
+        raise refusal(reply)
+    return int(reply)
+
+
+def _within(number: int) -> int:
+    return max(-1, min(number, _FAR))

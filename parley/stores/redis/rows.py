@@ -1,0 +1,141 @@
+"""Models to what Redis keeps, and back."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from parley.ids import Time
+from parley.models import Member, Message, MessageKind, Role, Room, Send, Session, User
+
+_COUNTERS = {b"first_seq", b"trimmed_revision", b"settings_revision"}
+"""Fields of a room that are nobody's business but the scripts'."""
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    """A message without what stands before it: revision and id. `apply.lua` knows the places."""
+
+    author_id: str
+    author_name: str
+    kind: MessageKind
+    text: str
+    sent_at: Time
+    reply_to: str | None = None
+    edited_at: Time | None = None
+    deleted_at: Time | None = None
+    # Pairs, because the order matters and Lua's tables have none.
+    reactions: list[tuple[str, list[str]]] | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_row = msgspec.json.Decoder(_Row).decode
+_user = msgspec.json.Decoder(User).decode
+
+
+def row_of(send: Send) -> bytes:
+    """A new message's row."""
+    return _encode(_Row(send.author_id, send.author_name, send.kind, send.text, send.sent_at, send.reply_to))
+
+
+def message(room_id: str, seq: int | bytes, value: bytes) -> Message:
+    revision, id_, row = value.split(b" ", 2)
+    fields = _row(row)
+    return Message(
+        id=id_.decode(),
+        room_id=room_id,
+        seq=int(seq),
+        revision=int(revision),
+        author_id=fields.author_id,
+        author_name=fields.author_name,
+        kind=fields.kind,
+        text=fields.text,
+        sent_at=fields.sent_at,
+        reply_to=fields.reply_to,
+        edited_at=fields.edited_at,
+        deleted_at=fields.deleted_at,
+        reactions=dict(fields.reactions or ()),
+    )
+
+
+def messages(room_id: str, flat: Sequence[Any]) -> list[Message]:
+    """From seq, value, seq, value, …"""
+    return [message(room_id, *each) for each in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def user_text(user: User) -> bytes:
+    return _encode(user)
+
+
+def user(value: bytes | None) -> User | None:
+    return _user(value) if value is not None else None
+
+
+def session_fields(session: Session) -> list[str | bytes]:
+    return _flat({**msgspec.to_builtins(session), "token_hash": session.token_hash.hex()})
+
+
+def session(flat: Sequence[bytes]) -> Session | None:
+    if not flat:
+        return None
+    fields = {name.decode(): value.decode() for name, value in _pairs(flat)}
+    return Session(
+        id=fields["id"],
+        user_id=fields["user_id"],
+        token_hash=bytes.fromhex(fields["token_hash"]),
+        created_at=Time(fields["created_at"]),
+        expires_at=Time(fields["expires_at"]),
+    )
+
+
+def room_fields(room: Room) -> list[str | bytes]:
+    """A new room's fields, with its counters at their beginning."""
+    fields = {name: value for name, value in msgspec.to_builtins(room).items() if name != "message_count"}
+    return _flat({**fields, "first_seq": room.last_seq + 1, "trimmed_revision": 0, "settings_revision": 0})
+
+
+def room(flat: Sequence[bytes]) -> Room | None:
+    """An open room, as a stranger sees it."""
+    stored = dict(_pairs(flat))
+    if not stored or b"closed_at" in stored:
+        return None
+    fields: dict[str, str | None] = {"name": None, "created_by": None}
+    fields |= {name.decode(): value.decode() for name, value in stored.items() if name not in _COUNTERS}
+    fields["message_count"] = str(int(stored[b"last_seq"]) - int(stored[b"first_seq"]) + 1)
+    return msgspec.convert(fields, Room, strict=False)
+
+
+def room_of_member(room: Room, role: Role, mark: bytes | None) -> Room:
+    """The room as one of its members sees it."""
+    read_seq = int(mark or 0)
+    return replace(room, role=role, read_seq=read_seq, unread=room.last_seq - read_seq)
+
+
+def member_text(user: User, role: Role, at: Time) -> bytes:
+    """A new membership, without what is kept elsewhere."""
+    return _encode({"name": user.name, "display_name": user.display_name, "role": role, "joined_at": at})
+
+
+def member(room_id: str, user_id: bytes, value: bytes, mark: bytes | None) -> Member:
+    revision, json = value.split(b" ", 1)
+    ids = {"room_id": room_id, "user_id": user_id.decode()}
+    counters = {"read_seq": int(mark or 0), "revision": int(revision)}
+    return msgspec.convert({**msgspec.json.decode(json), **ids, **counters}, Member)
+
+
+def members(room_id: str, flat: Sequence[Any]) -> list[Member]:
+    """From user, value, mark, user, value, mark, …"""
+    return [member(room_id, *each) for each in zip(flat[::3], flat[1::3], flat[2::3], strict=True)]
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _flat(fields: dict[str, Any]) -> list[str | bytes]:
+    """Fields and values one after the other, without those that are None."""
+    flat: list[str | bytes] = []
+    for name, value in fields.items():
+        if value is not None:
+            flat += name, value if isinstance(value, str) else _encode(value)
+    return flat
