@@ -24,7 +24,7 @@ venv: $(VENV)/.runtime ## Make .venv with the parley command
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests (ARGS="-k name" goes to pytest)
-	@scripts/test-servers postgresql redis
+	@scripts/test-servers postgresql redis strace
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: test-quick
@@ -50,8 +50,9 @@ format-check: $(VENV)/.dev ## Say what `make format` would change
 check: format-check lint test ## Everything that CI runs
 
 .PHONY: bench
-bench: $(VENV)/.runtime ## Measure how many messages a second are stored
-	@$(BIN)/parley bench ingest
+bench: $(VENV)/.dev ## Measure how many messages a second each store takes (ARGS="--seconds 2")
+	@scripts/test-servers postgresql redis
+	@$(BIN)/python scripts/bench-stores $(ARGS)
 
 .PHONY: docker docker-up docker-down proto demo
 docker: ## Build the container image (later)

@@ -11,7 +11,7 @@ from parley.web import app as web
 
 def node_from(settings: Settings) -> Node:
     """A node on the store and bus that the settings name."""
-    return Node(settings, _store(settings), _bus(settings))
+    return Node(settings, store_from(settings), _bus(settings))
 
 
 def app_from(settings: Settings) -> FastAPI:
@@ -19,7 +19,8 @@ def app_from(settings: Settings) -> FastAPI:
     return web.create(node_from(settings))
 
 
-def _store(settings: Settings) -> Store:
+def store_from(settings: Settings) -> Store:
+    """The store that the settings name. Raises `StartError` for a URL that makes no sense."""
     if settings.store.startswith("memory://"):
         from parley.stores.memory import MemoryStore
 

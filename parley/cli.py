@@ -2,14 +2,16 @@
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import parley
 from parley.bench.command import bench
-from parley.errors import StartError
+from parley.errors import ParleyError, StartError
 
 cli = typer.Typer(
     name="parley",
@@ -24,6 +26,8 @@ cli.add_typer(bench, name="bench")
 
 SERVER = "http://127.0.0.1:8000"
 Name = Annotated[str | None, typer.Option(help="your name; the login name unless given")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="where the chat lives, a URL")]
+File = Annotated[Path, typer.Argument(help="the file; with .gz at its end it is packed")]
 Server = Annotated[str, typer.Option(envvar="PARLEY_SERVER", help="where the server is")]
 
 
@@ -41,7 +45,7 @@ def about(
 def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
-    store: Annotated[str | None, typer.Option(help="where the chat lives, a URL")] = None,
+    store: StoreUrl = None,
 ) -> None:
     """Start the server. Ctrl-C ends it and loses nothing."""
     from parley import config, server, telemetry
@@ -52,7 +56,7 @@ def serve(
 
 
 @cli.command()
-def migrate(store: Annotated[str | None, typer.Option(help="where the chat lives, a URL")] = None) -> None:
+def migrate(store: StoreUrl = None) -> None:
     """Bring the store's schema up to date. Make a backup and stop all nodes first."""
     from parley import config
 
@@ -70,6 +74,56 @@ def migrate(store: Annotated[str | None, typer.Option(help="where the chat lives
     else:
         done = f"was brought from schema {before} to {now}"
     print(f"{config.masked(url)} {done}")
+
+
+@cli.command("export")
+def export_chat(file: File, store: StoreUrl = None) -> None:
+    """Write the whole chat into a file. Stop all nodes first."""
+    from parley import config, transfer
+
+    settings = config.read(store=store)
+    counted = asyncio.run(_transferred(settings, transfer.export, file))
+    print(f"exported {_summary(counted)} to {file}")
+
+
+@cli.command("import")
+def import_chat(file: File, store: StoreUrl = None) -> None:
+    """Fill an empty store with a chat that was exported, from this or any other kind of store."""
+    from parley import config, transfer
+
+    settings = config.read(store=store)
+    counted = asyncio.run(_transferred(settings, transfer.fill, file))
+    print(f"imported {_summary(counted)} into {config.masked(settings.store)}")
+
+
+async def _transferred(settings: Any, work: Any, file: Path) -> Counter[str]:
+    """Export or import, with a progress bar where somebody is watching."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from parley.app import store_from
+
+    if settings.store.startswith("memory://"):
+        raise StartError("memory:// keeps nothing; name the store with --store or PARLEY_STORE")
+    store = store_from(settings)
+    await store.open()
+    screen = Console(stderr=True)
+    columns = (TextColumn(file.name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
+            bar = progress.add_task("", total=None)
+            counted: Counter[str] = await work(
+                store, file, lambda done, total: progress.update(bar, completed=done, total=total)
+            )
+            return counted
+    except ParleyError as error:
+        raise StartError(f"the store failed: {error.detail}") from error
+    finally:
+        await store.close()
+
+
+def _summary(counted: Counter[str]) -> str:
+    return ", ".join(f"{counted[kind]:,} {kind}s" for kind in ("user", "room", "message"))
 
 
 @cli.command("config")

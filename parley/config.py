@@ -5,7 +5,6 @@ in Parley reads the environment.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from parley.errors import StartError
+from parley.security import masked as masked
 
 PREFIX = "PARLEY_"
 
@@ -109,8 +109,3 @@ def shown(settings: Settings) -> dict[str, str]:
         name: "***" if name in secret else masked(str("" if value is None else value))
         for name, value in values.items()
     }
-
-
-def masked(value: str) -> str:
-    """A setting as it may be shown: a URL without its password."""
-    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:***@", value)

@@ -126,6 +126,13 @@ class MessageTooLong(Invalid):
     sentence = "The message is too long."
 
 
+class SearchTooBroad(Invalid):
+    """Raised when there is too much to look through for what was searched for."""
+
+    code = "search_too_broad"
+    sentence = "There is too much of that; search for longer or rarer words, or in one room."
+
+
 class TokenMissing(Unauthenticated):
     """Raised when no token came with the request."""
 

@@ -89,6 +89,12 @@ class MemberLeft(Model, tag_field="event", tag="member.left"):
     user_id: str
 
 
+class RoomClosed(Model, tag_field="event", tag="room.closed"):
+    """The room is closed, and gone from every list; nothing more will be told of it."""
+
+    room_id: str
+
+
 class ReadMarked(Model, tag_field="event", tag="read.marked"):
     """Somebody has read the room up to `seq`. State, not a change: it has no revision."""
 
@@ -109,7 +115,7 @@ RoomEvent = MessageEvent | RoomChanges
 
 _decode = msgspec.json.Decoder(RoomEvent).decode
 
-Event = RoomEvent | RoomReset | RoomAdded | MemberLeft | ReadMarked | SessionEnded
+Event = RoomEvent | RoomReset | RoomAdded | RoomClosed | MemberLeft | ReadMarked | SessionEnded
 
 _OF_CHANGE: dict[type[Change], type[MessageEvent]] = {
     Send: MessageSent,

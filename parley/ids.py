@@ -24,6 +24,11 @@ def new_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+def made_ms(id_: str) -> int:
+    """When a UUIDv7 was made, in milliseconds since the epoch."""
+    return int(id_[:8] + id_[9:13], 16)
+
+
 def as_id(text: str) -> str | None:
     """The canonical form (lower case, with hyphens) of a UUID of any version, or None if `text` is none."""
     text = text.lower()

@@ -193,6 +193,26 @@ class MemberList(Model):
     next: str | None = None
 
 
+class SearchResult(Model):
+    """Messages that hold the words, the newest first; `next` asks for more. `complete` is False where this
+    store did not look at older messages."""
+
+    items: list[Message]
+    next: str | None = None
+    complete: bool = True
+
+
+class Stats(Model):
+    """How much there is on this server. `online` counts users who are connected now."""
+
+    users: int
+    guests: int
+    rooms: int
+    messages: int
+    messages_last_hour: int
+    online: int = 0
+
+
 class Send(Model):
     """A message on its way into a room. `id` was chosen by the client."""
 

@@ -6,11 +6,12 @@ from contextlib import AsyncExitStack
 
 import structlog
 
-from parley import background, events
+from parley import background, events, transfer
 from parley.buses.base import Bus
 from parley.config import Settings
-from parley.errors import ParleyError
+from parley.errors import ParleyError, RoomNotFound
 from parley.ids import now
+from parley.models import Change
 from parley.realtime.hub import Hub
 from parley.realtime.repair import Repair
 from parley.realtime.resume import Resume
@@ -18,9 +19,11 @@ from parley.realtime.session import Session
 from parley.realtime.transport import Realtime
 from parley.services.accounts import Accounts
 from parley.services.core import Core
+from parley.services.housekeeping import Housekeeping
 from parley.services.journal import Journal
 from parley.services.messages import Messages
 from parley.services.rooms import Rooms
+from parley.services.stats import Statistics
 from parley.stores.base import Store
 
 log = structlog.get_logger()
@@ -54,14 +57,18 @@ class Node:
         loop = asyncio.get_running_loop()
         await self.store.open()
         self._ending.push_async_callback(self.store.close)
+        await transfer.claim(self.store)
         self.hub = Hub(loop)
-        self.journal = Journal(self.store, self._publish, max_batch=self.settings.journal_batch)
-        self.repair = Repair(self.store, self.hub)
         rooms = Rooms(self.store, self.settings, self.hub)
+        self.journal = Journal(
+            self.store, self._publish, refused=self._refused, max_batch=self.settings.journal_batch
+        )
+        self.repair = Repair(self.store, self.hub)
         lobby = await rooms.open_lobby()
         accounts = Accounts(self.store, self.settings, self.hub, lobby.id)
         messages = Messages(self.store, self.journal, rooms, accounts, self.hub, self.settings)
-        self.core = Core(store=self.store, accounts=accounts, rooms=rooms, messages=messages)
+        stats = Statistics(self.store, self.hub)
+        self.core = Core(store=self.store, accounts=accounts, rooms=rooms, messages=messages, stats=stats)
         resume = Resume(self.hub, self.repair)
         self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, loop=loop)
         self.hub.on_live = self._want
@@ -70,8 +77,9 @@ class Node:
         self._ending.push_async_callback(accounts.save_sessions)
         self.repair.start(self._died)
         self._ending.push_async_callback(self.repair.stop)
-        housekeeping = background.start(self._keep_house(), "housekeeping", self._died)
-        self._ending.push_async_callback(background.stop, housekeeping)
+        housekeeping = Housekeeping(self.store, self.settings, rooms.closed)
+        for name, work in (("sessions", self._keep_sessions()), ("housekeeping", housekeeping.run())):
+            self._ending.push_async_callback(background.stop, background.start(work, name, self._died))
         self.journal.start(self._died)
         self._ending.push_async_callback(self.drain)
 
@@ -112,14 +120,18 @@ class Node:
             client.restart()
         self.on_death(name)
 
-    async def _keep_house(self) -> None:
+    def _refused(self, change: Change, error: ParleyError) -> None:
+        if isinstance(error, RoomNotFound):
+            self.core.rooms.forget(change.room_id)
+
+    async def _keep_sessions(self) -> None:
         while True:
             await asyncio.sleep(STEP_SECONDS)
             try:
                 await self.core.accounts.save_sessions()
                 await self._end_sessions()
             except ParleyError as error:
-                log.warning("housekeeping will try again", code=error.code)
+                log.warning("sessions will be looked at again", code=error.code)
 
     async def _end_sessions(self) -> None:
         """End the connections of sessions that have run out."""

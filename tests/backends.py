@@ -51,7 +51,17 @@ class Postgres:
             in_thread(lambda: _opened_and_closed(self.address(self.shared or "")))
         if name != self._last:
             self._last = name
-            tables = ("messages", "members", "rooms", "sessions", "users", "meta")
+            tables = (
+                "words",
+                "indexed",
+                "counters",
+                "messages",
+                "members",
+                "rooms",
+                "sessions",
+                "users",
+                "meta",
+            )
             self.execute(*(f"DELETE FROM {table}" for table in tables), database=self.shared)
         return self.address(self.shared)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,13 +17,31 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 START_SECONDS = 20
+LOWEST_PORT = 12_000
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on.
+
+    It is none of those that the system gives to connections: those who call a server that was killed could
+    get its very port, and be connected to themselves.
+    """
+    while True:
+        port = random.randrange(LOWEST_PORT, max(_ports_of_connections(), LOWEST_PORT + 1000))
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _ports_of_connections() -> int:
+    """The first of the ports that the system gives to connections."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 49152
 
 
 class ServerProcess:

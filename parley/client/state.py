@@ -84,6 +84,9 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
                 return self._changes(known, event)
             case events.RoomReset():
                 return self._reset(known, event)
+            case events.RoomClosed():
+                del self.rooms[event.room_id]
+                return [event]
             case events.MemberLeft():
                 return self._left(known, event)
             case events.ReadMarked():

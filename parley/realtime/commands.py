@@ -60,7 +60,15 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
         case p.ProfileSee():
             return UserAnswer(user=await core.accounts.see(user.id))
         case p.RoomCreate():
-            return RoomAnswer(room=await rooms.create(user, name=command.name, title=command.title))
+            return RoomAnswer(
+                room=await rooms.create(
+                    user,
+                    name=command.name,
+                    title=command.title,
+                    history_limit=command.history_limit,
+                    ttl_seconds=command.ttl_seconds,
+                )
+            )
         case p.RoomSee():
             return RoomAnswer(room=await rooms.see(command.room, user.id))
         case p.RoomListing():
@@ -84,6 +92,10 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
             return await messages.unread(user, command.room, mark=command.mark)
         case p.MessageChanges():
             return await messages.changes(user.id, command.room, command.since)
+        case p.MessageSearch():
+            return await messages.search(user.id, command.query, command.room, command.cursor, command.limit)
+        case p.ServerStats():
+            return await core.stats.see()
         case p.ReadMark():
             return ReadAnswer(seq=await messages.mark_read(user, command.room, command.seq))
         case _:

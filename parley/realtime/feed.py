@@ -93,7 +93,8 @@ class PlainFeed:
         """Not for plain feeds."""
 
     def end(self, reason: str) -> None:
-        """Not for plain feeds: they have no session."""
+        """It is over for good: the room is closed."""
+        self.close(Close.NORMAL, reason)
 
     def expects(self, room_id: str) -> bool:
         """Whether the connection is open."""

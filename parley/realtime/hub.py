@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from parley import events
-from parley.events import Event, MemberLeft, ReadMarked, RoomChanges, RoomEvent
+from parley.events import Event, MemberLeft, ReadMarked, RoomChanges, RoomClosed, RoomEvent
 from parley.models import Changes, Message, Room, User
 
 MAX_RECENT = 256
@@ -236,6 +236,19 @@ class Hub:
             follower.tell_events([told])
         self._tell_early(feed)
 
+    def closed(self, room_id: str) -> None:
+        """Those who follow a room hear that it is closed, after all that happened in it, and then no more."""
+        feed = self.feeds.get(room_id)
+        if feed is None:
+            return
+        self._flush_feed(feed)
+        line = events.encode(RoomClosed(room_id=room_id))
+        for follower in list(feed.followers):
+            self._safely(follower, follower.tell, line)
+            follower.unfollow(room_id)
+        for follower in list(feed.plain):
+            follower.end("the room is closed")
+
     def _tell_early(self, feed: Feed) -> None:
         for revision in sorted(feed.early):
             event, line = feed.early[revision]
@@ -298,6 +311,10 @@ class Hub:
     def is_online(self, user_id: str) -> bool:
         """Whether the user has a connection here."""
         return user_id in self.sessions
+
+    def users_online(self) -> int:
+        """How many users have a connection here."""
+        return len(self.sessions)
 
     def online_count(self, room_id: str) -> int:
         """How many users with a connection here follow the room."""

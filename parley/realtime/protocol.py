@@ -31,9 +31,15 @@ Limit = Annotated[int, Meta(ge=1, le=200)]
 Ref = Annotated[int, Meta(ge=-(2**53), le=2**53)] | Annotated[str, Meta(max_length=64)] | None
 
 
+MAX_HISTORY = 1_000_000
+MAX_TTL = 31_536_000
+"""A year."""
+
+
 class Close(IntEnum):
     """Why a connection ends. 4000–4499: come back. 4500–4999: do not, without doing something about it."""
 
+    NORMAL = 1000
     GOING_AWAY = 1001
     UNSUPPORTED_DATA = 1003
     INVALID_UTF8 = 1007
@@ -80,6 +86,8 @@ class RoomCreate(Command, tag="room.create"):
 
     name: str | None = None
     title: str | None = None
+    history_limit: Annotated[int, Meta(ge=1, le=MAX_HISTORY)] | None = None
+    ttl_seconds: Annotated[int, Meta(ge=1, le=MAX_TTL)] | None = None
 
 
 class RoomSee(Command, tag="room.see"):
@@ -186,6 +194,19 @@ class MessageChanges(Command, tag="message.changes"):
     since: Count
 
 
+class MessageSearch(Command, tag="message.search"):
+    """Messages that hold all these words, in one room or wherever I may read."""
+
+    query: Annotated[str, Meta(max_length=1000)]
+    room: Key | None = None
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+    limit: Limit = 50
+
+
+class ServerStats(Command, tag="server.stats"):
+    """How much is there on this server?"""
+
+
 class ReadMark(Command, tag="read.mark"):
     """I have read up to `seq`."""
 
@@ -212,7 +233,9 @@ AnyCommand = (
     | MessagePage
     | MessageUnread
     | MessageChanges
+    | MessageSearch
     | ReadMark
+    | ServerStats
 )
 
 

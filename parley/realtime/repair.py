@@ -107,7 +107,7 @@ class Repair:
             await self.read(feed.room_id, feed.revision)
             self.repairs[cause] += 1
         except RoomNotFound:
-            feed.early.clear()
+            self._hub.closed(feed.room_id)
         except ParleyError as error:
             log.warning("a room could not be repaired yet", code=error.code)
             self._look_again(feed, RETRY_SECONDS)
@@ -128,6 +128,9 @@ class Repair:
     async def _behind(self) -> list[tuple[Feed, int]]:
         feeds = list(self._hub.feeds.values())
         heads = await self._store.heads([feed.room_id for feed in feeds]) if feeds else {}
+        for feed in feeds:
+            if feed.revision is not None and feed.room_id not in heads:
+                self._hub.closed(feed.room_id)
         return [
             (feed, heads[feed.room_id])
             for feed in feeds

@@ -42,6 +42,7 @@ class Accounts:
         self._settings = settings
         self._lobby_id = lobby_id
         self._extended: dict[str, Time] = {}
+        self._seen: dict[str, Time] = {}
 
     async def guest(self, display_name: str) -> SignedIn:
         """Let somebody in under a display name. Raises `GuestsNotAllowed`, `InvalidField`."""
@@ -52,6 +53,7 @@ class Accounts:
             name=f"guest-{guest_id[-12:]}",
             display_name=names.display_name(display_name),
             kind="guest",
+            last_seen_at=now(),
         )
         await self._store.add_user(user, [self._lobby_id])
         return await self._sign_in(user)
@@ -69,11 +71,12 @@ class Accounts:
         name = f"~{shown.casefold()}"
         user = await self._store.user(name)
         if user is None:
-            user = User(id=new_id(), name=name, display_name=shown, kind="guest")
+            user = User(id=new_id(), name=name, display_name=shown, kind="guest", last_seen_at=now())
             try:
                 await self._store.add_user(user, [self._lobby_id])
             except NameTaken:  # somebody walked in under this name at the same moment
                 return await self.see(name)
+        self._seen[user.id] = now()
         return user
 
     async def authenticate(self, token: str | None) -> Caller:
@@ -105,6 +108,8 @@ class Accounts:
 
     async def see(self, key: str) -> User:
         """A user by id or name. Raises `UserNotFound`."""
+        if "\x00" in key:  # some stores could not even look for it
+            raise UserNotFound
         user = await self._store.user(key)
         if user is None:
             raise UserNotFound
@@ -116,9 +121,16 @@ class Accounts:
         Kept here until `save_sessions`, so that a message costs no second write.
         """
         self._extended[session.id] = self._end()
+        self._seen[session.user_id] = now()
 
     async def save_sessions(self) -> None:
-        """Write down the session ends that have moved. Called about once a second."""
+        """Write down who was seen and which session ends have moved. Called about once a second."""
+        if self._seen:
+            seen = dict(self._seen)
+            await self._store.saw(seen)
+            for user_id, at in seen.items():
+                if self._seen.get(user_id) == at:
+                    del self._seen[user_id]
         if self._extended:
             saved = dict(self._extended)
             await self._store.extend_sessions(saved)

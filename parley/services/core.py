@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from parley.services.accounts import Accounts
 from parley.services.messages import Messages
 from parley.services.rooms import Rooms
+from parley.services.stats import Statistics
 from parley.stores.base import Store
 
 
@@ -16,3 +17,4 @@ class Core:
     accounts: Accounts
     rooms: Rooms
     messages: Messages
+    stats: Statistics

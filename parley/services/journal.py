@@ -22,8 +22,8 @@ log = structlog.get_logger()
 class Journal:
     """Applies changes to the store in batches, in the order in which they came.
 
-    What is fresh is published before its writer hears of it. At most `max_changes` changes, with
-    `max_characters` of text, wait; what comes beyond is refused with `Overloaded`.
+    What is fresh is published, and `refused` hears of the rest, before its writer does. At most `max_changes`
+    changes, with `max_characters` of text, wait; what comes beyond is refused with `Overloaded`.
     """
 
     def __init__(
@@ -31,12 +31,14 @@ class Journal:
         store: Store,
         publish: Callable[[events.MessageEvent], None],
         *,
+        refused: Callable[[Change, ParleyError], None] = lambda change, error: None,
         max_batch: int = 512,
         max_changes: int = 10_000,
         max_characters: int = 32 * 1024 * 1024,
     ) -> None:
         self._store = store
         self._publish = publish
+        self._refused = refused
         self._max_batch = max_batch
         self._max_changes = max_changes
         self._max_characters = max_characters
@@ -108,6 +110,8 @@ class Journal:
             # drops what it knows.
             if isinstance(outcome, Applied) and (outcome.fresh or isinstance(change, Send)):
                 self._publish(events.of_change(change, outcome.message))
+            if isinstance(outcome, ParleyError):
+                self._refused(change, outcome)
             if future.done():  # its writer gave up; the change stands all the same
                 continue
             if isinstance(outcome, ParleyError):

@@ -14,6 +14,9 @@ class Live(Protocol):
     def left(self, user_id: str, room_id: str) -> None:
         """Tell the user's sessions that they are no longer in a room."""
 
+    def closed(self, room_id: str) -> None:
+        """Tell all who follow a room that it is closed, and nothing of it any more."""
+
     def read(self, user_id: str, room_id: str, seq: int) -> None:
         """Tell the user's sessions how far they have read."""
 
@@ -22,6 +25,9 @@ class Live(Protocol):
 
     def is_online(self, user_id: str) -> bool:
         """Whether the user has a connection."""
+
+    def users_online(self) -> int:
+        """How many users have a connection."""
 
     def online_count(self, room_id: str) -> int:
         """How many users with a connection here follow the room."""

@@ -6,17 +6,32 @@ from functools import partial
 from msgspec import UNSET
 
 from parley.config import Settings
-from parley.errors import MessageNotFound, NotAMember
+from parley.errors import InvalidField, MessageNotFound, NotAMember
 from parley.ids import as_id, new_id, now
-from parley.models import Applied, Changes, Delete, Edit, MessageKind, Page, React, Send, Session, User
+from parley.models import (
+    Applied,
+    Changes,
+    Delete,
+    Edit,
+    MessageKind,
+    Page,
+    React,
+    SearchResult,
+    Send,
+    Session,
+    User,
+)
 from parley.services import names
 from parley.services.accounts import Accounts
 from parley.services.journal import Journal
 from parley.services.live import Live
 from parley.services.rooms import Rooms
-from parley.stores.base import Store
+from parley.stores.base import Query, Store, newest_first
+from parley.words import words_of
 
 MAX_PAGE = 200
+MAX_WORDS = 16
+"""Words that one search may ask for."""
 MAX_CHANGES = 1000
 """Changed messages that are told one by one; who missed more is given the newest page."""
 
@@ -135,6 +150,32 @@ class Messages:
         if mark and page.items:
             await self.mark_read(user, room.id, page.items[-1].seq)
         return page
+
+    async def search(
+        self, user_id: str, query: str, key: str | None, cursor: str | None, limit: int
+    ) -> SearchResult:
+        """Messages that the caller may read and that hold all words of the query, the newest first.
+
+        Raises `InvalidField`, `RoomNotFound`, `SearchTooBroad`.
+        """
+        words = words_of(query)
+        if not 1 <= len(words) <= MAX_WORDS:
+            raise InvalidField(f"query: 1 to {MAX_WORDS} words are needed.")
+        room = await self._rooms.see(key, user_id) if key is not None else None
+        found = await self._store.search(
+            Query(
+                user_id=user_id,
+                words=words,
+                room_id=room.id if room is not None else None,
+                before=names.search_cursor(cursor),
+                limit=limit + 1,
+            )
+        )
+        items = found.messages[:limit]
+        following = None
+        if len(found.messages) > limit:
+            following = "_".join(map(str, newest_first(items[-1])))
+        return SearchResult(items=items, next=following, complete=found.complete)
 
     async def changes(self, user_id: str | None, key: str, since: int) -> Changes:
         """What a room has become since a revision. Raises `RoomNotFound`."""

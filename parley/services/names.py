@@ -3,8 +3,8 @@ line."""
 
 import unicodedata
 
-from parley.errors import EmptyMessage, InvalidField, MessageTooLong
-from parley.ids import as_id
+from parley.errors import EmptyMessage, InvalidField, MessageTooLong, RoomNotFound
+from parley.ids import Time, as_id, now, to_ms
 
 MAX_NAME = 64
 MAX_EMOJI_BYTES = 64
@@ -24,7 +24,9 @@ def room_name(text: str) -> str:
 
 
 def room_key(text: str) -> str:
-    """What a room is looked up by: its id, or its name however it was typed."""
+    """What a room is looked up by: its id, or its name however it was typed. Raises `RoomNotFound`."""
+    if "\x00" in text:
+        raise RoomNotFound  # some stores could not even look for it
     return as_id(text) or unicodedata.normalize("NFC", text).casefold()
 
 
@@ -74,3 +76,19 @@ def cursor(text: str | None) -> str | None:
     if text is not None and as_id(text) is None:
         raise InvalidField("cursor: use the `next` of the page before.")
     return text
+
+
+def search_cursor(text: str | None) -> tuple[Time, str, int] | None:
+    """Where a search goes on: after which message. Raises `InvalidField`."""
+    if text is None:
+        return None
+    at, _, rest = text.partition("_")
+    room_id, _, seq = rest.partition("_")
+    try:
+        to_ms(Time(at))
+        number = int(seq)
+    except ValueError:
+        number = -1
+    if len(at) != len(now()) or as_id(room_id) != room_id or not 0 < number < 2**53:
+        raise InvalidField("cursor: use the `next` of the page before.")
+    return Time(at), room_id, number

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from parley.config import Settings
 from parley.errors import InvalidField, NameTaken, NotAllowed, RoomNotFound
-from parley.ids import as_id, new_id, now
+from parley.ids import as_id, from_ms, new_id, now, now_ms
 from parley.models import LOBBY, MemberList, Role, Room, RoomList, User
 from parley.services import names
 from parley.services.live import Live
@@ -67,9 +67,19 @@ class Rooms:
         found = [await self._store.room(each, user_id) for each in room_ids if as_id(each) == each]
         return [self._shown(room) for room in found if room and _may_see(room)]
 
-    async def create(self, owner: User, *, name: str | None, title: str | None) -> Room:
+    async def create(
+        self,
+        owner: User,
+        *,
+        name: str | None,
+        title: str | None,
+        history_limit: int | None = None,
+        ttl_seconds: int | None = None,
+    ) -> Room:
         """Make a public room and join it as its owner. Raises `NameTaken`, `InvalidField`."""
         room = self._new(name, title, owner.id)
+        ends = from_ms(now_ms() + ttl_seconds * 1000) if ttl_seconds is not None else None
+        room = replace(room, history_limit=history_limit, expires_at=ends)
         await self._store.add_room(room, owner.id)
         room = await self.see(room.id, owner.id)
         self._live.joined(owner.id, room)
@@ -124,6 +134,16 @@ class Rooms:
         room = await self.see(key, user_id)
         found = await self._store.members(room.id, names.cursor(cursor), limit + 1)
         return MemberList(items=found[:limit], next=found[limit - 1].user_id if len(found) > limit else None)
+
+    def closed(self, room: Room) -> None:
+        """A room was closed: tell who is in it, and forget its name."""
+        self.forget(room.id)
+        self._live.closed(room.id)
+
+    def forget(self, room_id: str) -> None:
+        """Ask the store again for the name under which this room was known: another may have it by now."""
+        for name in [name for name, known in self._ids.items() if known == room_id]:
+            del self._ids[name]
 
     def _new(self, name: str | None, title: str | None, created_by: str | None) -> Room:
         name = names.room_name(name) if name is not None else None

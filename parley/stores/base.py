@@ -6,7 +6,7 @@ else of its driver's errors gets out. Rooms are given by id unless a parameter i
 or a name.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -29,12 +29,14 @@ from parley.models import (
     Edit,
     Member,
     Message,
+    Model,
     React,
     Role,
     Room,
     RoomKind,
     Send,
     Session,
+    Stats,
     User,
 )
 
@@ -46,6 +48,48 @@ NEWEST_PAGE = 50
 
 MAX_TOLD_BYTES = 512 * 1024
 """Text that one answer to "what has changed?" carries, so that it fits into a connection's buffer."""
+
+
+MAX_SCAN = 10_000
+"""Messages that a search looks through where there is no index."""
+
+
+class UserState(Model):
+    """A user as the store keeps them."""
+
+    user: User
+    deleted_at: Time | None = None
+
+
+class RoomState(Model):
+    """A room as the store keeps it, with the counters that are nobody else's business."""
+
+    room: Room
+    first_seq: int
+    trimmed_revision: int
+    settings_revision: int
+
+
+Record = UserState | Session | RoomState | Member | Message
+"""What a whole chat consists of."""
+
+
+class Query(Model):
+    """What to search for: `words` as `parley.words` gives them, in one room or in all that the user
+    may read. `before` is the key of the last message of the page before."""
+
+    user_id: str
+    words: tuple[str, ...]
+    room_id: str | None = None
+    before: tuple[Time, str, int] | None = None
+    limit: int
+
+
+class Found(Model):
+    """Messages that were searched for, the newest first."""
+
+    messages: list[Message]
+    complete: bool = True
 
 
 class Store(Protocol):
@@ -89,6 +133,19 @@ class Store(Protocol):
     async def end_session(self, session_id: str) -> None:
         """Forget a session. It is no error if it is gone already."""
 
+    async def saw(self, users: dict[str, Time]) -> None:
+        """Move `last_seen_at` of users (id -> time) to later; never to earlier, and unknown ones are passed
+        over."""
+
+    async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
+        """Remove guests that nothing keeps any more, at most so many, and return their ids.
+
+        A guest is kept by a session that ends after `at`, by having been seen after `idle_since`, by an open
+        room that they created, and by one that closed after `idle_since`. Removing ends sessions and
+        memberships (which in private rooms is a change of the room) and frees the name; what they wrote
+        stays. Each is returned to one caller only, however many ask at once.
+        """
+
     # Rooms
 
     async def add_room(self, room: Room, owner_id: str | None = None) -> None:
@@ -113,6 +170,14 @@ class Store(Protocol):
         """Change how many messages a room keeps, which is a change of the room unless it is so already.
 
         What is too much is gone when this returns. Raises `RoomNotFound`.
+        """
+
+    async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
+        """Close open rooms that have reached `expires_at`, at most so many, and return them as they are then.
+
+        Closing is a change of the room: it takes its next revision. A closed room is found by no other step
+        but `page` and `members`, and its name is free. Each is returned to one caller only, however many ask
+        at once.
         """
 
     # Members
@@ -167,10 +232,42 @@ class Store(Protocol):
         Raises `RoomNotFound`, `NotAMember`.
         """
 
+    async def search(self, query: Query) -> Found:
+        """Messages in open rooms that hold all words of the query, the newest first (`newest_first`).
+
+        A word is found by its beginning; `parley.words` says what a word is. Of rooms that are not
+        public, only those are searched in which `user_id` is a member. `complete` is False where older
+        messages were not looked at. Raises `SearchTooBroad` where it would take too long.
+        """
+
+    # Upkeep
+
+    async def index(self) -> bool:
+        """Prepare some of what is new for searching; True if there is more. A step of a few milliseconds."""
+
+    async def purge(self, before: Time, limit: int) -> int:
+        """Delete what nobody can reach any more: rooms that were closed and sessions that ended before that
+        moment. About so many rows at most; return how many, 0 when nothing is left."""
+
+    async def stats(self, at: Time) -> Stats:
+        """How much there is, without counting it. `online` is the caller's to fill in."""
+
+    def dump(self) -> AsyncIterator[Record]:
+        """Everything in the store: users, sessions, and then each open room followed by its members, gone
+        ones included, and its messages in `seq` order. Raises `StartError` if a room changes meanwhile."""
+
+    async def load(self, records: Sequence[Record]) -> None:
+        """Write records that another store dumped, in their order, as they are. For an empty store only."""
+
 
 def can_be_told(messages: Sequence[Message], limit: int) -> bool:
     """Whether so many changed messages are told one by one rather than by a reset."""
     return len(messages) <= limit and sum(len(each.text) for each in messages) <= MAX_TOLD_BYTES
+
+
+def newest_first(message: Message) -> tuple[Time, str, int]:
+    """The key by which search orders messages, descending."""
+    return message.sent_at, message.room_id, message.seq
 
 
 def newest_that_fit(messages: list[Message]) -> list[Message]:

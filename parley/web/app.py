@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 import parley
 from parley.node import Node
-from parley.web import accounts, messages, oneliners, problems, rooms, sockets
+from parley.web import accounts, messages, oneliners, problems, rooms, server, sockets
 from parley.web.requests import Requests
 
 PREFIX = "/api/v1"
@@ -47,7 +47,7 @@ def create(node: Node) -> FastAPI:
     problems.install(app)
     app.add_middleware(Requests)
     api = APIRouter(prefix=PREFIX)
-    for module in (accounts, rooms, messages):
+    for module in (accounts, rooms, messages, server):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(oneliners.router)
@@ -85,8 +85,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components["Problem"] = problems.schema()
         for path, item in schema["paths"].items():
             for operation in item.values():
-                operation["responses"] |= problems.responses(
-                    "security" in operation, "requestBody" in operation or "{" in path
-                )
+                asked = {parameter["name"] for parameter in operation.get("parameters", ())}
+                names_something = "requestBody" in operation or "{" in path or "room" in asked
+                operation["responses"] |= problems.responses("security" in operation, names_something)
         app.openapi_schema = schema
     return app.openapi_schema

@@ -28,7 +28,14 @@ async def list_rooms(
 @router.post("/rooms", status_code=201, response_model=Room)
 async def create_room(body: RoomBody, caller: CallerOf, core: CoreOf) -> Response:
     """Make a public room; the caller is its owner."""
-    return reply(await core.rooms.create(caller.user, name=body.name, title=body.title), 201)
+    room = await core.rooms.create(
+        caller.user,
+        name=body.name,
+        title=body.title,
+        history_limit=body.history_limit,
+        ttl_seconds=body.ttl_seconds,
+    )
+    return reply(room, 201)
 
 
 @router.get("/rooms/{room}", response_model=Room)

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from parley.realtime.protocol import MAX_HISTORY, MAX_TTL
+
 MAX_NUMBER = 2**53
 UUID: dict[str, Any] = {"format": "uuid"}
 
@@ -32,6 +34,8 @@ class RoomBody(Body):
 
     name: str | None = Field(None, max_length=1000, examples=["kitchen"])
     title: str | None = Field(None, max_length=1000, examples=["The kitchen"])
+    history_limit: int | None = Field(None, ge=1, le=MAX_HISTORY, description="messages that it keeps")
+    ttl_seconds: int | None = Field(None, ge=1, le=MAX_TTL, description="when it closes by itself")
 
 
 class SendBody(Body):

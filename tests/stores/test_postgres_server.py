@@ -9,18 +9,16 @@ from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from parley.errors import StartError
 from parley.stores import migrations
 from parley.stores.sql import SqlStore, migrate
-from parley.stores.sql.schema import metadata
 from tests import backends
 from tests.backends import PASSWORD, Postgres, in_thread
 from tests.contracts.kitchen import Kitchen, all_done, edit, kitchen_in, send
 from tests.servers import ServerProcess, free_port
+from tests.stores.test_migrations import differences
 from tests.test_cli import parley
 
 T = TypeVar("T")
@@ -93,10 +91,6 @@ async def test_the_tables_are_made_in_an_empty_database(empty: str) -> None:
     for node in nodes:
         await node.close()
     assert version(empty) == migrate.HEAD
-
-    def differences(connection: sa.Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection), metadata)
-
     assert on(empty, differences) == []
 
 

@@ -133,13 +133,23 @@ async def test_all_of_a_room_lies_in_one_slot(tmp_path: Path) -> None:
         assert len(of_room) == 9
         assert {name.partition("}")[0] + "}" for name in of_room} == {tag}
         # Nothing else grows with the messages, and nothing is named by accident.
-        kinds = {re.sub("[0-9a-f]{8}-.*|(?<=session:).*|(?<=name:).*", "", name) for name in names - of_room}
+        kinds = {
+            re.sub("[0-9a-f]{8}-[-0-9a-f]*|(?<=session:).*|(?<=name:).*", "", name)
+            for name in names - of_room
+        }
         assert kinds == {
             "parley:kept:epoch",
-            "parley:user:",
+            "parley:{people}",
+            "parley:{user:}",
+            "parley:{user:}:created",
+            "parley:{user:}:left",
+            "parley:{user:}:rooms",
+            "parley:{user:}:sessions",
             "parley:user-name:",
-            "parley:user-rooms:",
             "parley:room-name:",
+            "parley:rooms",
+            "parley:coming",
+            "parley:sessions",
             "parley:session:",
             "parley:session-hash:",
         }
@@ -175,7 +185,7 @@ async def test_an_old_name_of_somebody_who_exists_stays_taken(store: RedisStore)
 
 async def test_places_to_look_that_lead_nowhere_are_passed_over(store: RedisStore) -> None:
     kitchen = await kitchen_in(store)
-    rooms_key = f"parley:user-rooms:{kitchen.cleo.id}"
+    rooms_key = f"parley:{{user:{kitchen.cleo.id}}}:rooms"
     # One older than a minute, and one whose joining may be under way.
     gone, coming = new_id(), new_id()
     await store._servers.one("ZADD", rooms_key, 1, gone, int(time.time()), coming)

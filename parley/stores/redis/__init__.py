@@ -7,7 +7,8 @@ snapshot. A failover to a replica may lose what the replica had not heard of.
 All that belongs to a room lies in one slot of a cluster, by the tag in braces, and changes in one script:
 
     parley:{room:ID}                  hash: its settings and counters, a field each; fields that are None
-                                      are missing. `first_seq` is that of its oldest message
+                                      are missing. `first_seq` is that of its oldest message. A closed one
+                                      has `closed_at`, and stays until it is purged
     parley:{room:ID}:messages         hash: seq -> "REVISION ID [author_id, author_name, kind, text, …]"
     parley:{room:ID}:ids              hash: message id -> seq
     parley:{room:ID}:revisions        sorted set: seq, by the revision of its last change
@@ -18,24 +19,56 @@ All that belongs to a room lies in one slot of a cluster, by the tag in braces, 
     parley:{room:ID}:present          sorted set of the same user ids, all with score 0: in their order
     parley:{room:ID}:marks            hash: user id -> read mark
 
+So does what must agree when a guest is removed:
+
+    parley:{user:ID}                  JSON of a user; "TIME JSON" of one who was removed then
+    parley:{user:ID}:rooms            sorted set: rooms that the user may be in, by the second of joining
+    parley:{user:ID}:left             set: rooms where a tombstone of the user may be
+    parley:{user:ID}:created          sorted set: rooms that the user may have created, by the second
+    parley:{user:ID}:sessions         sorted set: their sessions, by the millisecond in which they end
+
+and the lists of people, which are counted together:
+
+    parley:{people}                   sorted set of all user ids, all with score 0, also of those removed
+    parley:{people}:guests            sorted set: guests, by the millisecond in which they were last seen
+    parley:{people}:removed           sorted set: those removed, by the millisecond; without end where a
+                                      tombstone names them
+
 The rest is single keys, any of which may lie in another slot:
 
-    parley:user:ID                    JSON of a user
     parley:user-name:NAME             "ID SECONDS": who has the name, claimed when
-    parley:user-rooms:ID              sorted set: rooms that the user may be in, by the time of joining
     parley:room-name:NAME             "ID SECONDS"
-    parley:public-rooms               sorted set of room ids, all with score 0
+    parley:rooms                      sorted set: open rooms, all with score 0
+    parley:public-rooms               sorted set: those of them that are public, all with score 0
+    parley:expiring-rooms             sorted set: open rooms, by the millisecond of `expires_at`
+    parley:closed-rooms               sorted set: closed rooms, by the millisecond of `closed_at`
+    parley:coming                     sorted set: "user ID" or "room ID" of what was begun, by the second
     parley:session:HASH               hash: a session
-    parley:session-hash:ID            the session's token hash
+    parley:session-hash:ID            "HASH USER": the session's token hash, and whose it is
+    parley:sessions                   sorted set: all sessions, by the millisecond in which they end
+    parley:sent:MINUTE                messages that came in that minute since the epoch; goes after two hours
     parley:kept:NAME                  what was kept
 
-A step over several slots does first what is harmless alone. A crash in the midst of it leaves one of these:
+All sorted sets and sets outside a room are only lists of where to look; the record has the say. A list may
+name what is not there, but never lacks what is. The list of guests may place somebody too early, those of
+sessions may say too late, and who looks there finds out.
+
+A step over several slots does first what is harmless alone. What begins takes its place in the lists before
+it is there; what ends is marked as ended in one script, for one caller, and leaves last the list by which
+it was found. So who finds something there that has ended already does the rest again, which changes nothing
+where it was done: `close_due_rooms` for rooms, `expire_guests` for guests, `purge` for sessions and for what
+is left of rooms. A crash in the midst of a step leaves one of these:
 
 - a name that leads nowhere; whoever wants it a minute later gets it (`claim.lua`);
 - an account that nobody has a token for, perhaps not yet in its rooms; its name stays taken;
-- an id in `user-rooms` or `public-rooms` of a room that the user is not in, or that does not exist; both are
-  only lists of where to look, the room has the say, and `rooms_of` cleans up what it finds (`forget.lua`);
-- a token hash without session, a few dozen bytes that stay.
+- an id in the lists of users or rooms that never came; `purge` takes it out a minute later by `coming`, and
+  until then such a user is counted;
+- an id in a user's lists of rooms that the user is not in or that does not exist; `rooms_of` and
+  `expire_guests` clean up what they find (`forget.lua`);
+- a room that is closed, or a guest who is removed, and that no step finds any more, but whose name is taken
+  until the next call has finished it; nobody is told of it then, if the caller is gone;
+- a session in the lists without its record, until `purge` comes upon it;
+- up to a second's worth of messages that were stored but not counted in `sent`.
 """
 
 from parley.stores.redis.store import RedisStore as RedisStore

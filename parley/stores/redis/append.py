@@ -51,6 +51,14 @@ async def apply(servers: Servers, changes: Sequence[Change]) -> list[Applied | P
     return results
 
 
+def sent_now(changes: Sequence[Change], results: Sequence[Applied | ParleyError]) -> int:
+    """How many new messages a batch has stored."""
+    return sum(
+        isinstance(change, Send) and isinstance(result, Applied) and result.fresh
+        for change, result in zip(changes, results, strict=True)
+    )
+
+
 def refusal(code: bytes) -> ParleyError:
     """The error that a script means by this code."""
     if code == b"limit_reached":

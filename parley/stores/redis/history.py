@@ -1,5 +1,7 @@
 """Reading a room's history, and how far its members have read."""
 
+from collections.abc import Sequence
+
 from parley.errors import RoomNotFound
 from parley.models import Changes, Message
 from parley.stores.base import NEWEST_PAGE, can_be_told, newest_that_fit
@@ -17,6 +19,22 @@ async def page(
     bounds = ["" if bound is None else _within(bound) for bound in (before, after)]
     flat = await servers.one(*script(scripts.PAGE, keys.of_room(room_id, "", "messages"), *bounds, limit))
     return rows.messages(room_id, flat)
+
+
+async def pages_before(
+    servers: Servers, wanted: Sequence[tuple[str, int | None, int]]
+) -> list[list[Message]]:
+    """For each (room, seq, limit), the last messages before that seq, or the newest ones. One round trip."""
+    commands = [
+        script(
+            scripts.PAGE,
+            keys.of_room(room_id, "", "messages"),
+            *("" if before is None else _within(before), "", limit),
+        )
+        for room_id, before, limit in wanted
+    ]
+    replies = await servers.all(commands)
+    return [rows.messages(room_id, flat) for (room_id, _, _), flat in zip(wanted, replies, strict=True)]
 
 
 async def changes(servers: Servers, room_id: str, since: int, limit: int) -> Changes:

@@ -1,19 +1,22 @@
 """Names that belong to one user, or to one room."""
 
+from collections.abc import Callable
+
 from parley.errors import NameTaken
 from parley.stores.redis import scripts
 from parley.stores.redis.servers import Servers, script
 
 
-async def claim(servers: Servers, name: str, id_: str, records: tuple[str, str]) -> None:
-    """Take the name (a key) for an id, whose record goes under that id between these two strings, soon.
+async def claim(servers: Servers, name: str, id_: str, record: Callable[[str], str]) -> None:
+    """Take the name (a key) for an id, whose record is soon at the key that `record` gives.
 
-    Raises `NameTaken` where the name's holder exists, or may still come.
+    Raises `NameTaken` where the name's holder exists, or may still come. One that is closed or removed still
+    exists here: whoever closes or removes it gives its name back.
     """
     holder = await servers.one(*script(scripts.CLAIM, [name], id_, ""))
     if holder is None:
         return
-    if not await servers.one("EXISTS", holder.decode().join(records)):
+    if not await servers.one("EXISTS", record(holder.decode())):
         holder = await servers.one(*script(scripts.CLAIM, [name], id_, holder))
     if holder is not None:
         raise NameTaken

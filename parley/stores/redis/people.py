@@ -1,12 +1,12 @@
-"""Users, their names and their sessions."""
+"""Users and their names."""
 
 from collections.abc import Sequence
 
-from parley.errors import RoomFull, RoomNotFound, UserNotFound
-from parley.ids import Time, as_id, now
-from parley.models import Role, Session, User
-from parley.stores.redis import keys, names, rooms, rows, scripts
-from parley.stores.redis.servers import Servers, script
+from parley.errors import RoomFull, RoomNotFound
+from parley.ids import Time, as_id, now, to_ms
+from parley.models import Role, User
+from parley.stores.redis import guests, keys, lists, names, rooms, rows, scripts
+from parley.stores.redis.servers import Command, Servers, script
 
 
 async def keep(servers: Servers, name: str, value: str) -> str:
@@ -16,22 +16,28 @@ async def keep(servers: Servers, name: str, value: str) -> str:
 
 
 async def add_user(servers: Servers, user: User, room_ids: Sequence[str]) -> None:
-    """First the name, then the user, then the rooms: the package says what a crash leaves."""
+    """First the name and the lists of where to look, then the user, then the rooms: the package says what a
+    crash leaves."""
     name = keys.USER_NAME + user.name
-    await names.claim(servers, name, user.id, (keys.USER, ""))
+    await names.claim(servers, name, user.id, keys.user)
     try:
         for room_id in room_ids:
             await _look_into(servers, room_id)
-        await servers.one("SET", keys.USER + user.id, rows.user_text(user))
+    except (RoomFull, RoomNotFound):
+        await names.release(servers, name, user.id)
+        raise
+    await lists.note_coming(servers, f"user {user.id}")
+    await servers.one(*listing(user))
+    await servers.one("SET", keys.user(user.id), rows.user_text(user))
+    try:
         for room_id in room_ids:
             await rooms.join(servers, room_id, user.id, Role.MEMBER, now())
     except (RoomFull, RoomNotFound):
-        # Seen at once, or else a room has filled up meanwhile. Not after a loss of the connection: what
-        # is done then is not known, and it is left as after a crash.
-        for room_id in room_ids:
-            await rooms.leave(servers, room_id, user.id, now())
-        await servers.one("DEL", keys.USER + user.id)
-        await names.release(servers, name, user.id)
+        # It has filled up meanwhile. Not after a loss of the connection: what is done then is not known,
+        # and it is left as after a crash.
+        at = now()
+        await servers.one("SET", keys.user(user.id), rows.user_text(user, at))
+        await guests.finish(servers, user, at)
         raise
 
 
@@ -43,41 +49,21 @@ async def _look_into(servers: Servers, room_id: str) -> None:
         raise RoomFull
 
 
+def listing(user: User) -> Command:
+    """What puts a user into the lists of where to look."""
+    place = guests.place(user) if user.kind == "guest" else ""
+    return script(scripts.ENLIST, [keys.PEOPLE, keys.GUESTS], user.id, place)
+
+
 async def user(servers: Servers, key: str) -> User | None:
     user_id = as_id(key) or await names.holder(servers, keys.USER_NAME + key)
-    return rows.user(await servers.one("GET", keys.USER + user_id)) if user_id else None
+    return rows.user(await servers.one("GET", keys.user(user_id))) if user_id else None
 
 
-async def add_session(servers: Servers, session: Session) -> None:
-    if not await servers.one("EXISTS", keys.USER + session.user_id):
-        raise UserNotFound
-    # A session that works can always be ended, so what ends it comes first.
-    token_hash = session.token_hash.hex()
-    await servers.one("SET", keys.SESSION_HASH + session.id, token_hash)
-    await servers.one("HSET", keys.SESSION + token_hash, *rows.session_fields(session))
-
-
-async def session(servers: Servers, token_hash: bytes) -> tuple[Session, User] | None:
-    session = rows.session(await servers.one("HGETALL", keys.SESSION + token_hash.hex()))
-    if session is None:
-        return None
-    user = rows.user(await servers.one("GET", keys.USER + session.user_id))
-    return (session, user) if user is not None else None
-
-
-async def extend_sessions(servers: Servers, expires_at: dict[str, Time]) -> None:
-    hashes = await servers.all([("GET", keys.SESSION_HASH + id_) for id_ in expires_at])
+async def saw(servers: Servers, moments: dict[str, Time]) -> None:
+    """The list of guests follows; where it falls behind, whoever looks there puts it right."""
+    seen = [script(scripts.SAW, [keys.user(user_id)], at) for user_id, at in moments.items()]
+    moved = zip(moments.items(), await servers.all(seen), strict=True)
     await servers.all(
-        [
-            script(scripts.EXTEND, [keys.SESSION + token_hash.decode()], until)
-            for token_hash, until in zip(hashes, expires_at.values(), strict=True)
-            if token_hash is not None
-        ]
+        [("ZADD", keys.GUESTS, "XX", to_ms(at), user_id) for (user_id, at), is_later in moved if is_later]
     )
-
-
-async def end_session(servers: Servers, session_id: str) -> None:
-    token_hash = await servers.one("GET", keys.SESSION_HASH + session_id)
-    if token_hash is not None:
-        await servers.one("DEL", keys.SESSION + token_hash.decode())
-        await servers.one("DEL", keys.SESSION_HASH + session_id)

@@ -8,9 +8,13 @@ from msgspec.structs import replace
 
 from parley.ids import Time
 from parley.models import Member, Message, MessageKind, Role, Room, Send, Session, User
+from parley.stores.base import RoomState, UserState
 
-_COUNTERS = {b"first_seq", b"trimmed_revision", b"settings_revision"}
+_COUNTERS = ("first_seq", "trimmed_revision", "settings_revision")
 """Fields of a room that are nobody's business but the scripts'."""
+
+_MADE_UP = {"message_count", "role", "read_seq", "unread"}
+"""Fields of a room that follow from others."""
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -38,6 +42,22 @@ def row_of(send: Send) -> bytes:
     return _encode(_Row(send.author_id, send.author_name, send.kind, send.text, send.sent_at, send.reply_to))
 
 
+def message_value(message: Message) -> bytes:
+    """A message as it is kept, with what stands before its row."""
+    row = _Row(
+        message.author_id,
+        message.author_name,
+        message.kind,
+        message.text,
+        message.sent_at,
+        message.reply_to,
+        message.edited_at,
+        message.deleted_at,
+        list(message.reactions.items()) or None,
+    )
+    return f"{message.revision} {message.id} ".encode() + _encode(row)
+
+
 def message(room_id: str, seq: int | bytes, value: bytes) -> Message:
     revision, id_, row = value.split(b" ", 2)
     fields = _row(row)
@@ -63,12 +83,22 @@ def messages(room_id: str, flat: Sequence[Any]) -> list[Message]:
     return [message(room_id, *each) for each in zip(flat[::2], flat[1::2], strict=True)]
 
 
-def user_text(user: User) -> bytes:
-    return _encode(user)
+def user_text(user: User, deleted_at: Time | None = None) -> bytes:
+    """A user's JSON; before that of one who was removed stands when."""
+    return _encode(user) if deleted_at is None else f"{deleted_at} ".encode() + _encode(user)
 
 
 def user(value: bytes | None) -> User | None:
-    return _user(value) if value is not None else None
+    """A user who was not removed."""
+    return _user(value) if value is not None and value.startswith(b"{") else None
+
+
+def user_state(value: bytes | None) -> UserState | None:
+    """A user, removed or not."""
+    if value is None:
+        return None
+    removed, brace, rest = value.partition(b"{")
+    return UserState(user=_user(brace + rest), deleted_at=Time(removed.decode().strip()) if removed else None)
 
 
 def session_fields(session: Session) -> list[str | bytes]:
@@ -90,19 +120,32 @@ def session(flat: Sequence[bytes]) -> Session | None:
 
 def room_fields(room: Room) -> list[str | bytes]:
     """A new room's fields, with its counters at their beginning."""
-    fields = {name: value for name, value in msgspec.to_builtins(room).items() if name != "message_count"}
-    return _flat({**fields, "first_seq": room.last_seq + 1, "trimmed_revision": 0, "settings_revision": 0})
+    state = RoomState(room=room, first_seq=room.last_seq + 1, trimmed_revision=0, settings_revision=0)
+    return state_fields(state)
+
+
+def state_fields(state: RoomState) -> list[str | bytes]:
+    """A room's fields and its counters."""
+    fields = {name: value for name, value in msgspec.to_builtins(state.room).items() if name not in _MADE_UP}
+    counters = {name: value for name, value in msgspec.to_builtins(state).items() if name != "room"}
+    return _flat({**fields, **counters})
 
 
 def room(flat: Sequence[bytes]) -> Room | None:
     """An open room, as a stranger sees it."""
-    stored = dict(_pairs(flat))
-    if not stored or b"closed_at" in stored:
+    state = room_state(flat)
+    return state.room if state is not None and state.room.closed_at is None else None
+
+
+def room_state(flat: Sequence[bytes]) -> RoomState | None:
+    """A room, open or closed."""
+    stored = {name.decode(): value.decode() for name, value in _pairs(flat)}
+    if not stored:
         return None
-    fields: dict[str, str | None] = {"name": None, "created_by": None}
-    fields |= {name.decode(): value.decode() for name, value in stored.items() if name not in _COUNTERS}
-    fields["message_count"] = str(int(stored[b"last_seq"]) - int(stored[b"first_seq"]) + 1)
-    return msgspec.convert(fields, Room, strict=False)
+    counters = {name: int(stored.pop(name)) for name in _COUNTERS}
+    fields: dict[str, str | None] = {"name": None, "created_by": None, **stored}
+    fields["message_count"] = str(int(stored["last_seq"]) - counters["first_seq"] + 1)
+    return RoomState(room=msgspec.convert(fields, Room, strict=False), **counters)
 
 
 def room_of_member(room: Room, role: Role, mark: bytes | None) -> Room:
@@ -114,6 +157,18 @@ def room_of_member(room: Room, role: Role, mark: bytes | None) -> Room:
 def member_text(user: User, role: Role, at: Time) -> bytes:
     """A new membership, without what is kept elsewhere."""
     return _encode({"name": user.name, "display_name": user.display_name, "role": role, "joined_at": at})
+
+
+def member_value(member: Member) -> bytes:
+    """A membership as it is kept, ended or not."""
+    fields = {
+        "name": member.name,
+        "display_name": member.display_name,
+        "role": member.role,
+        "joined_at": member.joined_at,
+    }
+    ended = {"left_at": member.left_at} if member.left_at is not None else {}
+    return f"{member.revision} ".encode() + _encode({**fields, **ended})
 
 
 def member(room_id: str, user_id: bytes, value: bytes, mark: bytes | None) -> Member:

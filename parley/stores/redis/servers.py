@@ -106,6 +106,8 @@ class Servers:
         """
         if self._closed:
             raise StoreUnavailable("The store is closed.")
+        if not commands:
+            return []
         replies: list[Any] = [None] * len(commands)
         waiting = dict(enumerate(commands))
         for _ in range(MAX_TRIES):

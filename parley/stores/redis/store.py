@@ -1,30 +1,48 @@
 """The chat in Redis."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from parley.errors import ParleyError, StartError
 from parley.ids import Time, new_id
-from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, User
-from parley.stores.redis import append, history, people, rooms, start
+from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, Stats, User
+from parley.security import masked
+from parley.stores.base import Found, Query, Record
+from parley.stores.redis import (
+    append,
+    copy,
+    counters,
+    guests,
+    history,
+    people,
+    rooms,
+    search,
+    sessions,
+    start,
+    upkeep,
+)
 from parley.stores.redis.servers import Servers
 
 
 class RedisStore:
     """Keeps the promises of `Store`, at `redis://[user:password@]host:port/db`, or `rediss://` with TLS.
 
-    Each step is a function in `people`, `rooms`, `history` or `append`. Whether a cluster answers there is
-    found out by `open`. Raises `StartError` for a URL that makes no sense.
+    Each step is a function in the module of its noun. Whether a cluster answers there is found out by `open`.
+    Raises `StartError` for a URL that makes no sense.
     """
 
     epoch: str
 
     def __init__(self, url: str) -> None:
-        self._shown_url = re.sub(r"//[^/]*@", "//***@", url)
+        self._shown_url = re.sub(r"//.*@", "//***@", masked(url))
         try:
             self._servers = Servers(url)
-        except ValueError as error:
-            raise StartError(f"{self._shown_url}: {error}") from None
+        except ValueError:
+            # The driver repeats what it stumbled over, which may be a part of the password.
+            raise StartError(
+                f"{self._shown_url}: that is no URL; write redis://user:password@host:port/0"
+            ) from None
+        self._sent = counters.Sent(self._servers)
 
     async def open(self) -> None:
         try:
@@ -38,6 +56,7 @@ class RedisStore:
             raise
 
     async def close(self) -> None:
+        await self._sent.close()
         await self._servers.close()
 
     async def ping(self) -> None:
@@ -55,16 +74,22 @@ class RedisStore:
         return await people.user(self._servers, key)
 
     async def add_session(self, session: Session) -> None:
-        await people.add_session(self._servers, session)
+        await sessions.add_session(self._servers, session)
 
     async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
-        return await people.session(self._servers, token_hash)
+        return await sessions.session(self._servers, token_hash)
 
     async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
-        await people.extend_sessions(self._servers, expires_at)
+        await sessions.extend_sessions(self._servers, expires_at)
 
     async def end_session(self, session_id: str) -> None:
-        await people.end_session(self._servers, session_id)
+        await sessions.end_sessions(self._servers, [session_id])
+
+    async def saw(self, users: dict[str, Time]) -> None:
+        await people.saw(self._servers, users)
+
+    async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
+        return await guests.expire_guests(self._servers, at, idle_since, limit)
 
     # Rooms
 
@@ -86,6 +111,9 @@ class RedisStore:
     async def limit_history(self, room_id: str, history_limit: int) -> None:
         await rooms.limit_history(self._servers, room_id, history_limit)
 
+    async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
+        return await upkeep.close_due_rooms(self._servers, at, limit)
+
     # Members
 
     async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
@@ -100,7 +128,10 @@ class RedisStore:
     # History
 
     async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
-        return await append.apply(self._servers, changes)
+        results = await append.apply(self._servers, changes)
+        if messages := append.sent_now(changes, results):
+            self._sent.add(messages)
+        return results
 
     async def page(
         self, room_id: str, *, before: int | None = None, after: int | None = None, limit: int
@@ -112,3 +143,24 @@ class RedisStore:
 
     async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
         return await history.mark_read(self._servers, room_id, user_id, seq)
+
+    async def search(self, query: Query) -> Found:
+        return await search.search(self._servers, query)
+
+    # Upkeep
+
+    async def index(self) -> bool:
+        return False
+
+    async def purge(self, before: Time, limit: int) -> int:
+        return await upkeep.purge(self._servers, before, limit)
+
+    async def stats(self, at: Time) -> Stats:
+        await self._sent.tell()
+        return await counters.stats(self._servers, at)
+
+    def dump(self) -> AsyncIterator[Record]:
+        return copy.dump(self._servers)
+
+    async def load(self, records: Sequence[Record]) -> None:
+        await copy.load(self._servers, records)

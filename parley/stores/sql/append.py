@@ -9,10 +9,11 @@ from sqlalchemy import Connection
 
 from parley import permissions
 from parley.errors import IdTaken, MessageNotFound, ParleyError, RoomNotFound
-from parley.ids import to_ms
+from parley.ids import now_ms, to_ms
 from parley.models import Applied, Change, Delete, Edit, Message, React, Role, RoomKind, Send
 from parley.stores.base import resent, revised, sent, strange
 from parley.stores.sql import rows
+from parley.stores.sql.counters import MINUTE_MS
 
 _ROOM = """
     SELECT kind, read_only, history_limit, first_seq, last_seq, last_message_at, revision,
@@ -39,6 +40,10 @@ _BUMP = """
     UPDATE rooms
     SET first_seq = ?, last_seq = ?, last_message_at = ?, revision = ?, trimmed_revision = ?
     WHERE id = ?
+"""
+_COUNT = """
+    INSERT INTO counters (name, minute, shard, value) VALUES (?, ?, 0, ?)
+    ON CONFLICT (name, minute, shard) DO UPDATE SET value = value + excluded.value
 """
 
 
@@ -82,17 +87,23 @@ class _Batch:
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor
         self._rooms: dict[str, _Room] = {}
+        self._sent = 0
 
     def apply(self, change: Change) -> Applied:
         room = self._rooms.get(change.room_id) or self._read_room(change.room_id)
         return self._send(room, change) if isinstance(change, Send) else self._revise(room, change)
 
     def finish(self) -> None:
+        trimmed = 0
         for room in self._rooms.values():
             if room.changed:
-                self._trim(room)
+                trimmed += self._trim(room)
                 values = (room.first_seq, room.last_seq, room.last_message_at, room.revision)
                 self._cursor.execute(_BUMP, (*values, room.trimmed_revision, room.id))
+        if self._sent or trimmed:
+            minute = now_ms() // MINUTE_MS
+            counts = (("messages", 0, self._sent - trimmed), ("sent", minute, self._sent))
+            self._cursor.executemany(_COUNT, counts)
 
     def _send(self, room: _Room, send: Send) -> Applied:
         refusal = self._refusal(room, send)
@@ -120,6 +131,7 @@ class _Batch:
         if self._cursor.execute(_INSERT, (room.id, seq, send.id, revision, *words)).rowcount == 0:
             return False
         room.last_seq, room.revision, room.last_message_at, room.changed = seq, revision, at, True
+        self._sent += 1
         return True
 
     def _revise(self, room: _Room, change: Edit | Delete | React) -> Applied:
@@ -137,14 +149,17 @@ class _Batch:
         room.revision, room.changed = message.revision, True
         return Applied(message=message, fresh=True)
 
-    def _trim(self, room: _Room) -> None:
+    def _trim(self, room: _Room) -> int:
+        """Delete what is more than the room keeps, and return how many messages that was."""
         if room.history_limit is None:
-            return
+            return 0
         first_seq = room.last_seq - room.history_limit + 1
-        if first_seq > room.first_seq:
-            gone = self._cursor.execute(_TRIM, (room.id, first_seq)).fetchall()
-            room.first_seq = first_seq
-            room.trimmed_revision = max(room.trimmed_revision, *(revision for (revision,) in gone))
+        if first_seq <= room.first_seq:
+            return 0
+        gone = self._cursor.execute(_TRIM, (room.id, first_seq)).fetchall()
+        room.first_seq = first_seq
+        room.trimmed_revision = max(room.trimmed_revision, *(revision for (revision,) in gone))
+        return len(gone)
 
     def _read_room(self, room_id: str) -> _Room:
         row = self._cursor.execute(_ROOM, (room_id,)).fetchone()

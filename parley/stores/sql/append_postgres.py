@@ -1,6 +1,6 @@
 """Applying a batch of changes on PostgreSQL: the hot path, one round trip on the driver's connection.
 
-The rules run in the database, in the function `parley_append` (`migrations/versions/0002_append.sql`),
+The rules run in the database, in the function `parley_append` (`migrations/versions/0003_append.sql`),
 because a batch that asked for each thing it must know would hold its rooms for a hundred round trips.
 """
 

@@ -14,6 +14,9 @@ T = TypeVar("T")
 DEADLINE_SECONDS = 10.0
 """How long a caller waits for a step."""
 
+SEARCH_SECONDS = 3.0
+"""How long a search may take."""
+
 MAX_WAITING_STEPS = 1000
 """More than these are refused, so that a database that hangs does not fill the memory."""
 
@@ -45,6 +48,12 @@ class Database(Protocol):
         self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a step that only reads: one moment, with everything that was written before."""
+
+    async def search(
+        self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step that reads a lot, without keeping others waiting. Raises `SearchTooBroad` where it takes
+        longer than `SEARCH_SECONDS`."""
 
     async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
         """`Store.apply`, except that one change that cannot be stored fails the whole batch."""

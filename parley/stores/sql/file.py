@@ -37,13 +37,14 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class OpenFile:
-    """Two connections to one file, and the lock that keeps other processes out until `release`.
+    """Three connections to one file, and the lock that keeps other processes out until `release`.
 
     `found` is the revision of the schema that it had before; None if it was empty.
     """
 
     writer: Connection
     reader: Connection
+    searcher: Connection
     lock: int
     found: str | None
 
@@ -67,13 +68,15 @@ def open_file(path: str, synchronous: str) -> OpenFile:
         with writer.begin():
             writer.exec_driver_sql("BEGIN IMMEDIATE")
             found = migrate.upgrade(writer)
-        reader = engine.connect()
+        reader, searcher = engine.connect(), engine.connect()
         undo.callback(reader.close)
+        undo.callback(searcher.close)
         # Only now, because some migrations must rebuild tables that others refer to.
         _pragmas(writer, f"synchronous = {synchronous}", "foreign_keys = ON")
         _pragmas(reader, "query_only = ON")
+        _pragmas(searcher, "query_only = ON")
         undo.pop_all()
-        return OpenFile(writer, reader, lock, found)
+        return OpenFile(writer, reader, searcher, lock, found)
 
 
 @contextmanager

@@ -5,19 +5,25 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from parley.errors import NameTaken, UserNotFound
-from parley.ids import Time, as_id, from_ms, now_ms, to_ms
+from parley.errors import NameTaken
+from parley.ids import Time, as_id, now, to_ms
 from parley.models import Role, Session, User
-from parley.stores.sql import rooms, rows
+from parley.stores.sql import counters, rooms, rows
 from parley.stores.sql.schema import meta, sessions, users
 
-_USER_BY_ID = select(users).where(users.c.id == bindparam("key"))
-_USER_BY_NAME = select(users).where(users.c.name == bindparam("key"))
+_THERE = users.c.deleted_at.is_(None)
+_USER_BY_ID = select(users).where(users.c.id == bindparam("key"), _THERE)
+_USER_BY_NAME = select(users).where(users.c.name == bindparam("key"), _THERE)
 _SESSION = select(sessions).where(sessions.c.token_hash == bindparam("token_hash"))
 _EXTENDED = (
     update(sessions)
     .where(sessions.c.id == bindparam("session_id"), sessions.c.expires_at < bindparam("until"))
     .values(expires_at=bindparam("until"))
+)
+_SEEN = (
+    update(users)
+    .where(users.c.id == bindparam("user_id"), users.c.last_seen_at < bindparam("at"))
+    .values(last_seen_at=bindparam("at"))
 )
 
 
@@ -39,22 +45,15 @@ def _kept(connection: Connection, name: str) -> str | None:
 
 
 def add_user(connection: Connection, user: User, room_ids: Sequence[str]) -> None:
-    at = now_ms()
-    row = {
-        "id": user.id,
-        "name": user.name,
-        "display_name": user.display_name,
-        "kind": user.kind,
-        "created_at": at,
-        "last_seen_at": rows.milliseconds(user.last_seen_at),
-    }
+    at = now()
     try:
-        connection.execute(insert(users), row)
+        connection.execute(insert(users), rows.user_values(user))
     except IntegrityError:
         raise NameTaken from None
     # In the order of the ids, as everywhere: two who lock rooms in another order wait for each other.
     for room_id in sorted(room_ids):
-        rooms.join(connection, room_id, user.id, Role.MEMBER, from_ms(at))
+        rooms.join(connection, room_id, user.id, Role.MEMBER, at)
+    counters.add(connection, {"guests" if user.kind == "guest" else "users": 1})
 
 
 def user(connection: Connection, key: str) -> User | None:
@@ -64,16 +63,8 @@ def user(connection: Connection, key: str) -> User | None:
 
 
 def add_session(connection: Connection, session: Session) -> None:
-    if user(connection, session.user_id) is None:
-        raise UserNotFound
-    row = {
-        "id": session.id,
-        "user_id": session.user_id,
-        "token_hash": session.token_hash,
-        "created_at": to_ms(session.created_at),
-        "expires_at": to_ms(session.expires_at),
-    }
-    connection.execute(insert(sessions), row)
+    rooms.hold_user(connection, session.user_id)
+    connection.execute(insert(sessions), rows.session_values(session))
 
 
 def session(connection: Connection, token_hash: bytes) -> tuple[Session, User] | None:
@@ -86,8 +77,15 @@ def session(connection: Connection, token_hash: bytes) -> tuple[Session, User] |
 
 def extend_sessions(connection: Connection, expires_at: dict[str, Time]) -> None:
     if expires_at:
-        ends = [{"session_id": id_, "until": to_ms(until)} for id_, until in expires_at.items()]
+        ends = [{"session_id": id_, "until": to_ms(until)} for id_, until in sorted(expires_at.items())]
         connection.execute(_EXTENDED, ends)
+
+
+def saw(connection: Connection, moments: dict[str, Time]) -> None:
+    # In the order of the ids, as nodes may have seen the same users.
+    if moments:
+        seen = [{"user_id": id_, "at": to_ms(at)} for id_, at in sorted(moments.items())]
+        connection.execute(_SEEN, seen)
 
 
 def end_session(connection: Connection, session_id: str) -> None:

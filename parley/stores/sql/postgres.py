@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from parley.errors import InternalError, ParleyError, StoreUnavailable
+from parley.errors import InternalError, ParleyError, SearchTooBroad, StoreUnavailable
 from parley.models import Applied, Change
 from parley.stores.sql import append_postgres, database, migrate
 from parley.stores.sql.database import RETRY_AFTER_SECONDS
@@ -38,6 +38,9 @@ _UNFIT = ("22", "23", "42")
 
 _GIVEN_UP = {"40001", "40P01"}
 """Serialization failure and deadlock: nothing was done, and the same may work at once."""
+
+_CANCELLED = "57014"
+"""The server ended a statement because of its timeout, which only searching has."""
 
 _DRIVER_ERRORS = (
     DBAPIError,
@@ -118,6 +121,17 @@ class PostgresDatabase:
                 return await moment.run_sync(step, *args, **kwargs)
 
         return await self._run(look)
+
+    async def search(
+        self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def look(connection: Connection) -> T:
+            # The index of words can be read in no other way.
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = on")
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {database.SEARCH_SECONDS * 1000:.0f}")
+            return step(connection, *args, **kwargs)
+
+        return await self.read(look)
 
     async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
         self._open_engine()
@@ -211,6 +225,8 @@ def translated() -> Iterator[None]:
         raise
     except _DRIVER_ERRORS as error:
         cause = cause_of(error)
+        if _state(cause) == _CANCELLED:
+            raise SearchTooBroad from None
         if _is_fault(cause):
             log.error("a step of the store failed", **_described(cause))
             raise InternalError from None

@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError
 from parley.errors import NameTaken, RoomFull, RoomNotFound, UserNotFound
 from parley.ids import Time, as_id, to_ms
 from parley.models import Member, Role, Room
-from parley.stores.sql import rows
+from parley.stores.sql import counters, rows
 from parley.stores.sql.schema import members, messages, rooms, users
 
 _OPEN = rooms.c.closed_at.is_(None)
@@ -51,7 +51,18 @@ _PUBLIC = (
 )
 _LOCKED = select(rooms).where(rooms.c.id == bindparam("room_id")).with_for_update(key_share=True)
 _MOVED = update(rooms).where(rooms.c.id == bindparam("moved"))
-_USER_EXISTS = select(users.c.id).where(users.c.id == bindparam("user_id"))
+_USER_HELD = (
+    select(users.c.id)
+    .where(users.c.id == bindparam("user_id"), users.c.deleted_at.is_(None))
+    .with_for_update(read=True, key_share=True)
+)
+_ROOMS_OF_ALL = (
+    select(members.c.room_id)
+    .where(members.c.user_id.in_(bindparam("user_ids", expanding=True)), members.c.left_at.is_(None))
+    .distinct()
+)
+_LOCKED_ALL = select(rooms.c.id).where(rooms.c.id.in_(_ROOMS_OF_ALL)).order_by(rooms.c.id)
+_LOCKED_ALL = _LOCKED_ALL.with_for_update(key_share=True)
 
 _OF_USER = (members.c.room_id == bindparam("here")) & (members.c.user_id == bindparam("who"))
 _LEFT_AT = select(members.c.left_at).where(_OF_USER)
@@ -79,6 +90,7 @@ def add_room(connection: Connection, room: Room, owner_id: str | None) -> None:
         raise NameTaken from None
     if owner_id is not None:
         join(connection, room.id, owner_id, Role.OWNER, room.created_at)
+    counters.add(connection, {"rooms": 1})
 
 
 def room(connection: Connection, key: str, user_id: str | None) -> Room | None:
@@ -123,14 +135,14 @@ def limit_history(connection: Connection, room_id: str, history_limit: int) -> N
             values["trimmed_revision"] = max(room.trimmed_revision, *gone.scalars())
             values["first_seq"] = first_seq
         connection.execute(_MOVED, {"moved": room_id, **values})
+        counters.add(connection, {"messages": min(0, room.first_seq - first_seq)})
 
 
 def join(connection: Connection, room_id: str, user_id: str, role: Role, at: Time) -> bool:
     room = _locked(connection, room_id)
     if room is None or room.closed_at is not None:
         raise RoomNotFound
-    if connection.execute(_USER_EXISTS, {"user_id": user_id}).first() is None:
-        raise UserNotFound
+    hold_user(connection, user_id)
     membership = {"here": room_id, "who": user_id}
     former = connection.execute(_LEFT_AT, membership).first()
     if former is not None and former.left_at is None:
@@ -145,6 +157,17 @@ def join(connection: Connection, room_id: str, user_id: str, role: Role, at: Tim
     else:
         connection.execute(_MEMBER, {**membership, **values})
     return True
+
+
+def hold_user(connection: Connection, user_id: str) -> None:
+    """See to it that a user stays until this transaction ends. Raises `UserNotFound`."""
+    if connection.execute(_USER_HELD, {"user_id": user_id}).first() is None:
+        raise UserNotFound
+
+
+def lock_rooms_of(connection: Connection, user_ids: Sequence[str]) -> Sequence[str]:
+    """Lock all rooms that these users are in, in the order of the ids, and return those."""
+    return connection.execute(_LOCKED_ALL, {"user_ids": user_ids}).scalars().all()
 
 
 def leave(connection: Connection, room_id: str, user_id: str, at: Time) -> bool:

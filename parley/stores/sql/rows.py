@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Row, and_, select
 
-from parley.ids import Time, from_ms, to_ms
+from parley.ids import Time, from_ms, made_ms, to_ms
 from parley.models import Member, Message, Role, Room, Session, User
 from parley.stores.sql.schema import members, messages, users
 
@@ -128,6 +128,49 @@ def user(row: Row[Any]) -> User:
         kind=row.kind,
         last_seen_at=instant(row.last_seen_at),
     )
+
+
+def user_values(user: User) -> dict[str, Any]:
+    """A user as a row."""
+    return {
+        "id": user.id,
+        "name": user.name,
+        "display_name": user.display_name,
+        "kind": user.kind,
+        "created_at": made_ms(user.id),
+        "last_seen_at": milliseconds(user.last_seen_at),
+        "deleted_at": None,
+    }
+
+
+def session_values(session: Session) -> dict[str, Any]:
+    """A session as a row."""
+    return {
+        "id": session.id,
+        "user_id": session.user_id,
+        "token_hash": session.token_hash,
+        "created_at": to_ms(session.created_at),
+        "expires_at": to_ms(session.expires_at),
+    }
+
+
+def message_values(message: Message) -> dict[str, Any]:
+    """A message as a row."""
+    return {
+        "room_id": message.room_id,
+        "seq": message.seq,
+        "id": message.id,
+        "revision": message.revision,
+        "author_id": message.author_id,
+        "author_name": message.author_name,
+        "kind": message.kind,
+        "text": message.text,
+        "reply_to": message.reply_to,
+        "sent_at": to_ms(message.sent_at),
+        "edited_at": milliseconds(message.edited_at),
+        "deleted_at": milliseconds(message.deleted_at),
+        "reactions": reactions_text(message.reactions),
+    }
 
 
 def session(row: Row[Any]) -> Session:

@@ -1,6 +1,7 @@
 """The tables. Times are milliseconds since the epoch."""
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -11,6 +12,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    event,
 )
 
 metadata = MetaData(
@@ -37,8 +39,16 @@ users = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_seen_at", BigInteger),
     Column("deleted_at", BigInteger),
-    Index("ix_users_name", "name", unique=True),
 )
+
+_there = users.c.deleted_at.is_(None)
+_gone = users.c.deleted_at.is_not(None)
+_guest = (users.c.kind == "guest") & _there
+
+# The name of somebody who is gone is free again.
+Index("ix_users_name", users.c.name, unique=True, sqlite_where=_there, postgresql_where=_there)
+Index("ix_users_guests", users.c.last_seen_at, sqlite_where=_guest, postgresql_where=_guest)
+Index("ix_users_deleted", users.c.deleted_at, sqlite_where=_gone, postgresql_where=_gone)
 
 sessions = Table(
     "sessions",
@@ -50,6 +60,7 @@ sessions = Table(
     Column("expires_at", BigInteger, nullable=False),
     Index("ix_sessions_token_hash", "token_hash", unique=True),
     Index("ix_sessions_user_id", "user_id"),
+    Index("ix_sessions_expires_at", "expires_at"),
 )
 
 rooms = Table(
@@ -76,14 +87,19 @@ rooms = Table(
     Column("trimmed_revision", BigInteger, nullable=False),
     Column("settings_revision", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
+    Index("ix_rooms_created_by", "created_by"),
 )
 
 _open = rooms.c.closed_at.is_(None)
 _listed = _open & (rooms.c.kind == "public")
+_ending = _open & rooms.c.expires_at.is_not(None)
+_closed = rooms.c.closed_at.is_not(None)
 
 # The name of a closed room is free again.
 Index("ix_rooms_name", rooms.c.name, unique=True, sqlite_where=_open, postgresql_where=_open)
 Index("ix_rooms_public", rooms.c.id, sqlite_where=_listed, postgresql_where=_listed)
+Index("ix_rooms_expires_at", rooms.c.expires_at, sqlite_where=_ending, postgresql_where=_ending)
+Index("ix_rooms_closed_at", rooms.c.closed_at, sqlite_where=_closed, postgresql_where=_closed)
 
 members = Table(
     "members",
@@ -122,3 +138,30 @@ messages = Table(
     Index("ix_messages_revision", "room_id", "revision"),
     sqlite_with_rowid=False,
 )
+
+# How much there is of what: the value of a name is the sum of its rows. `minute` is 0 but for messages
+# "sent", which are counted by the minute.
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+)
+
+# How far the index of words has come in each room. The index itself is the table `words`, which each
+# database makes in its own way; a message's place there is number << 32 | seq.
+indexed = Table(
+    "indexed",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("room_id", Text, ForeignKey("rooms.id"), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Index("ix_indexed_room_id", "room_id", unique=True),
+)
+
+WORDS_IN_SQLITE = "CREATE VIRTUAL TABLE words USING fts5(text, tokenize=ascii, detail=none, columnsize=0)"
+_words_in_sqlite = DDL(WORDS_IN_SQLITE).execute_if(dialect="sqlite")  # type: ignore[no-untyped-call]
+event.listen(metadata, "after_create", _words_in_sqlite)

@@ -10,6 +10,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from parley.errors import StartError
+from parley.security import masked
 
 CONNECT_SECONDS = 4.0
 """How long connecting may take."""
@@ -35,7 +36,7 @@ class Server:
     """Where a database is and how to get in. Raises `StartError` for a URL that makes no sense."""
 
     def __init__(self, url: URL) -> None:
-        self.name = url.render_as_string(hide_password=True)
+        self.name = masked(url.render_as_string(hide_password=True))
         if not url.host or not url.database:
             raise self.refusal("write postgresql://user:password@host/database")
         ssl = url.query.get("sslmode", "prefer")

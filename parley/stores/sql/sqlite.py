@@ -1,24 +1,25 @@
 """An SQLite file, and how steps run on it: one transaction each, in a thread, within a deadline.
 
-There is one writer and one reader, each with its own connection; in WAL mode reading goes on while
-a commit waits for the disk. A step is a plain function of a `Connection`. It stays in its thread
-from beginning to end, because changing threads costs more than most statements.
+There is one writer, one reader and one that searches, each with its own connection; in WAL mode
+reading goes on while a commit waits for the disk. A step is a plain function of a `Connection`. It stays
+in its thread from beginning to end, because changing threads costs more than most statements.
 """
 
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from parley.errors import InternalError, ParleyError, StoreUnavailable
+from parley.errors import InternalError, ParleyError, SearchTooBroad, StoreUnavailable
 from parley.models import Applied, Change
 from parley.stores.sql import append, database
 from parley.stores.sql.database import RETRY_AFTER_SECONDS
@@ -35,6 +36,9 @@ _UNFIT = (
 )
 """The driver's errors about what it was given. After all others the same may work later."""
 
+_INSTRUCTIONS = 10_000
+"""Of SQLite's virtual machine, between two looks at the clock: well under a millisecond."""
+
 log = structlog.get_logger()
 
 
@@ -47,6 +51,7 @@ class SqliteDatabase:
         self._file: OpenFile | None = None
         self._writer: Lane | None = None
         self._reader: Lane | None = None
+        self._searcher: Lane | None = None
 
     async def open(self) -> None:
         """Lock the file, bring its schema up to date and start the threads. Raises `StartError`."""
@@ -54,18 +59,20 @@ class SqliteDatabase:
         # IMMEDIATE takes the write lock at once; taken later, it could fail halfway.
         self._writer = Lane("parley-writer", self._file.writer, "BEGIN IMMEDIATE")
         self._reader = Lane("parley-reader", self._file.reader, "BEGIN")
+        self._searcher = Lane("parley-searcher", self._file.searcher, "BEGIN")
 
     async def migrate(self) -> str | None:
         file = await asyncio.to_thread(open_file, self._path, self._synchronous)
         file.writer.close()
         file.reader.close()
+        file.searcher.close()
         file.release()
         return file.found
 
     async def close(self) -> None:
         """Finish the steps under way, then let go of the file."""
-        lanes = [lane for lane in (self._reader, self._writer) if lane is not None]
-        self._reader = self._writer = None
+        lanes = [lane for lane in (self._searcher, self._reader, self._writer) if lane is not None]
+        self._searcher = self._reader = self._writer = None
         ended = [await lane.close() for lane in lanes]
         if self._file is not None and all(ended):
             self._file.release()
@@ -82,6 +89,14 @@ class SqliteDatabase:
     ) -> T:
         """Run a step that only reads: one moment, with everything that was written before."""
         return await _running(self._reader).run(lambda connection: step(connection, *args, **kwargs))
+
+    async def search(
+        self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step that may read a lot, while others read. Raises `SearchTooBroad`."""
+        return await _running(self._searcher).run(
+            _bounded(lambda connection: step(connection, *args, **kwargs))
+        )
 
     async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
         return await self.write(append.apply, changes)
@@ -147,6 +162,21 @@ class Lane:
                     driver.rollback()
 
 
+def _bounded(step: Callable[[Connection], T]) -> Callable[[Connection], T]:
+    """The step, given up when it takes too long."""
+
+    def run(connection: Connection) -> T:
+        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        end = time.monotonic() + database.SEARCH_SECONDS
+        driver.set_progress_handler(lambda: time.monotonic() > end, _INSTRUCTIONS)
+        try:
+            return step(connection)
+        finally:
+            driver.set_progress_handler(None, 0)
+
+    return run
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """The one place where the driver's errors, and our own faults, become those of `errors`."""
@@ -156,6 +186,8 @@ def translated() -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
+        if getattr(cause, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+            raise SearchTooBroad from error
         if isinstance(cause, sqlite3.Error) and not isinstance(cause, _UNFIT):
             log.warning("the database does not answer", error=str(cause))
             raise StoreUnavailable(retry_after=RETRY_AFTER_SECONDS) from error

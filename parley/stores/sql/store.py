@@ -1,15 +1,16 @@
 """The chat in an SQL database: an SQLite file, or a PostgreSQL server that many nodes share."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from sqlalchemy import Connection, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from parley.errors import InternalError, ParleyError, StartError, StoreUnavailable
 from parley.ids import Time, new_id
-from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, User
-from parley.stores.sql import history, migrate, people, rooms
+from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, Stats, User
+from parley.stores.base import Found, Query, Record
+from parley.stores.sql import copy, counters, history, migrate, people, rooms, search, upkeep
 from parley.stores.sql.database import Database
 from parley.stores.sql.schema import meta
 
@@ -66,6 +67,12 @@ class SqlStore:
     async def end_session(self, session_id: str) -> None:
         await self._database.write(people.end_session, session_id)
 
+    async def saw(self, users: dict[str, Time]) -> None:
+        await self._database.write(people.saw, users)
+
+    async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
+        return await self._database.write(upkeep.expire_guests, at, idle_since, limit)
+
     # Rooms
 
     async def add_room(self, room: Room, owner_id: str | None = None) -> None:
@@ -85,6 +92,9 @@ class SqlStore:
 
     async def limit_history(self, room_id: str, history_limit: int) -> None:
         await self._database.write(rooms.limit_history, room_id, history_limit)
+
+    async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
+        return await self._database.write(upkeep.close_due_rooms, at, limit)
 
     # Members
 
@@ -126,6 +136,29 @@ class SqlStore:
 
     async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
         return await self._database.write(history.mark_read, room_id, user_id, seq)
+
+    async def search(self, query: Query) -> Found:
+        for _ in range(search.CATCH_UP_STEPS):
+            if not await self.index():
+                break
+        return await self._database.search(search.search, query)
+
+    # Upkeep
+
+    async def index(self) -> bool:
+        return await self._database.write(search.index)
+
+    async def purge(self, before: Time, limit: int) -> int:
+        return await self._database.write(upkeep.purge, before, limit)
+
+    async def stats(self, at: Time) -> Stats:
+        return await self._database.read(counters.stats, at)
+
+    def dump(self) -> AsyncIterator[Record]:
+        return copy.dump(self._database)
+
+    async def load(self, records: Sequence[Record]) -> None:
+        await self._database.write(copy.load, records)
 
 
 def _database(url: str, synchronous: str) -> Database:

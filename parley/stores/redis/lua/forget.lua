@@ -1,5 +1,6 @@
--- Takes rooms that the user was found not to be in from the list of where to look.
--- KEYS: user-rooms. ARGV: room ids. One noted within the last minute stays: its joining may be under way.
+-- Takes rooms that were found not to belong there from a list of where to look.
+-- KEYS: the list. ARGV: room ids. One noted within the last minute stays: its making or joining may be
+-- under way.
 
 local before = tonumber(redis.call('TIME')[1]) - 60
 for _, room_id in ipairs(ARGV) do

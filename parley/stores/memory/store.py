@@ -1,7 +1,6 @@
 """The chat in this process's memory: nothing survives it. For tests, demos and games."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 
 from msgspec.structs import replace
 
@@ -14,7 +13,7 @@ from parley.errors import (
     RoomNotFound,
     UserNotFound,
 )
-from parley.ids import Time, as_id, new_id, now
+from parley.ids import Time, as_id, new_id, now, now_ms, to_ms
 from parley.models import (
     Applied,
     Change,
@@ -25,51 +24,27 @@ from parley.models import (
     Room,
     Send,
     Session,
+    Stats,
     User,
 )
 from parley.stores.base import (
+    MAX_SCAN,
     NEWEST_PAGE,
+    Found,
+    Query,
+    Record,
+    UserState,
     can_be_told,
+    newest_first,
     newest_that_fit,
     resent,
     revised,
     sent,
     strange,
 )
-
-
-@dataclass
-class _Room:
-    """One room with all that is in it. `room` is its own row; counters that move are kept beside it."""
-
-    room: Room
-    members: dict[str, Member] = field(default_factory=dict)
-    messages: dict[int, Message] = field(default_factory=dict)
-    seq_of: dict[str, int] = field(default_factory=dict)
-    trimmed_revision: int = 0
-    settings_revision: int = 0
-
-    def present(self, user_id: str) -> Member | None:
-        member = self.members.get(user_id)
-        return member if member is not None and member.left_at is None else None
-
-    def is_full(self) -> bool:
-        return self.room.capacity is not None and self.room.member_count >= self.room.capacity
-
-    def set_member(self, member: Member) -> None:
-        """Put a membership in its place; in a room that is not public that is a change of the room."""
-        if self.room.kind != "public":
-            self.room = replace(self.room, revision=self.room.revision + 1)
-            member = replace(member, revision=self.room.revision)
-        self.members[member.user_id] = member
-
-    def seen_by(self, user_id: str | None) -> Room:
-        room = replace(self.room, message_count=len(self.messages))
-        member = self.present(user_id) if user_id else None
-        if member is None:
-            return room
-        unread = room.last_seq - member.read_seq
-        return replace(room, role=member.role, read_seq=member.read_seq, unread=unread)
+from parley.stores.memory import copy
+from parley.stores.memory.chat import Chat, Entry
+from parley.words import holds
 
 
 class MemoryStore:
@@ -77,14 +52,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.epoch = new_id()
-        self._kept: dict[str, str] = {}
-        self._users: dict[str, User] = {}
-        self._user_names: dict[str, str] = {}
-        self._sessions: dict[str, Session] = {}
-        self._tokens: dict[bytes, str] = {}
-        self._rooms: dict[str, _Room] = {}
-        self._room_names: dict[str, str] = {}
-        self._joined: dict[str, set[str]] = {}
+        self._chat = Chat()
 
     async def open(self) -> None:
         pass
@@ -96,78 +64,100 @@ class MemoryStore:
         pass
 
     async def keep(self, name: str, value: str) -> str:
-        return self._kept.setdefault(name, value)
+        return self._chat.kept.setdefault(name, value)
 
     # People
 
     async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
-        if user.name in self._user_names:
+        if user.name in self._chat.user_names:
             raise NameTaken
         entries = [self._open(room_id) for room_id in rooms]
         if any(entry.is_full() for entry in entries):
             raise RoomFull
-        self._users[user.id] = user
-        self._user_names[user.name] = user.id
+        self._chat.users[user.id] = user
+        self._chat.user_names[user.name] = user.id
         at = now()
         for entry in entries:
             self._join(entry, user.id, Role.MEMBER, at)
 
     async def user(self, key: str) -> User | None:
-        return self._users.get(as_id(key) or self._user_names.get(key, ""))
+        return self._chat.users.get(as_id(key) or self._chat.user_names.get(key, ""))
+
+    async def saw(self, users: dict[str, Time]) -> None:
+        for user_id, at in users.items():
+            user = self._chat.users.get(user_id)
+            if user is not None and (user.last_seen_at is None or user.last_seen_at < at):
+                self._chat.users[user_id] = replace(user, last_seen_at=at)
+
+    async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
+        kept = {session.user_id for session in self._chat.sessions.values() if session.expires_at > at}
+        for entry in self._chat.rooms.values():
+            if entry.room.created_by and not (entry.room.closed_at and entry.room.closed_at <= idle_since):
+                kept.add(entry.room.created_by)
+        guests = (user for user in self._chat.users.values() if user.kind == "guest" and user.id not in kept)
+        idle = [user for user in guests if user.last_seen_at and user.last_seen_at <= idle_since][:limit]
+        for user in idle:
+            for room_id in sorted(self._chat.joined.get(user.id, ())):
+                await self.leave(room_id, user.id, at)
+            for session in [each for each in self._chat.sessions.values() if each.user_id == user.id]:
+                await self.end_session(session.id)
+            self._chat.removed[user.id] = UserState(user=self._chat.users.pop(user.id), deleted_at=at)
+            del self._chat.user_names[user.name]
+        return [user.id for user in idle]
 
     async def add_session(self, session: Session) -> None:
-        if session.user_id not in self._users:
+        if session.user_id not in self._chat.users:
             raise UserNotFound
-        self._sessions[session.id] = session
-        self._tokens[session.token_hash] = session.id
+        self._chat.sessions[session.id] = session
+        self._chat.tokens[session.token_hash] = session.id
 
     async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
-        session_id = self._tokens.get(token_hash)
+        session_id = self._chat.tokens.get(token_hash)
         if session_id is None:
             return None
-        session = self._sessions[session_id]
-        return session, self._users[session.user_id]
+        session = self._chat.sessions[session_id]
+        return session, self._chat.users[session.user_id]
 
     async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
         for session_id, until in expires_at.items():
-            session = self._sessions.get(session_id)
+            session = self._chat.sessions.get(session_id)
             if session is not None and session.expires_at < until:
-                self._sessions[session_id] = replace(session, expires_at=until)
+                self._chat.sessions[session_id] = replace(session, expires_at=until)
 
     async def end_session(self, session_id: str) -> None:
-        session = self._sessions.pop(session_id, None)
+        session = self._chat.sessions.pop(session_id, None)
         if session is not None:
-            del self._tokens[session.token_hash]
+            del self._chat.tokens[session.token_hash]
 
     # Rooms
 
     async def add_room(self, room: Room, owner_id: str | None = None) -> None:
-        if room.name is not None and room.name in self._room_names:
+        if room.name is not None and room.name in self._chat.room_names:
             raise NameTaken
-        entry = _Room(room)
+        entry = Entry(room)
         if owner_id is not None:
             self._join(entry, owner_id, Role.OWNER, room.created_at)
-        self._rooms[room.id] = entry
+        self._chat.rooms[room.id] = entry
         if room.name is not None:
-            self._room_names[room.name] = room.id
+            self._chat.room_names[room.name] = room.id
 
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
-        entry = self._rooms.get(as_id(key) or self._room_names.get(key, ""))
+        entry = self._chat.rooms.get(as_id(key) or self._chat.room_names.get(key, ""))
         return entry.seen_by(user_id) if entry is not None and entry.room.closed_at is None else None
 
     async def rooms_of(self, user_id: str) -> list[Room]:
-        entries = [self._rooms[room_id] for room_id in self._joined.get(user_id, ())]
+        entries = [self._chat.rooms[room_id] for room_id in self._chat.joined.get(user_id, ())]
         entries.sort(key=lambda entry: (entry.members[user_id].joined_at, entry.room.id))
         return [entry.seen_by(user_id) for entry in entries if entry.room.closed_at is None]
 
     async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
-        rooms = (entry.seen_by(None) for entry in self._rooms.values())
+        rooms = (entry.seen_by(None) for entry in self._chat.rooms.values())
         found = [room for room in rooms if room.kind == "public" and room.closed_at is None]
         found.sort(key=lambda room: room.id)
         return [room for room in found if after is None or room.id > after][:limit]
 
     async def heads(self, room_ids: Sequence[str]) -> dict[str, int]:
-        rooms = (self._rooms[room_id].room for room_id in room_ids if room_id in self._rooms)
+        rooms = (self._chat.rooms[room_id].room for room_id in room_ids if room_id in self._chat.rooms)
         return {room.id: room.revision for room in rooms if room.closed_at is None}
 
     async def limit_history(self, room_id: str, history_limit: int) -> None:
@@ -177,35 +167,45 @@ class MemoryStore:
             entry.room = replace(entry.room, history_limit=history_limit, revision=revision)
             self._trim(entry)
 
+    async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
+        entries = [each for each in self._chat.rooms.values() if each.room.closed_at is None]
+        due = [each for each in entries if each.room.expires_at and each.room.expires_at <= at][:limit]
+        for entry in due:
+            revision = entry.settings_revision = entry.room.revision + 1
+            entry.room = replace(entry.room, closed_at=at, revision=revision)
+            if entry.room.name is not None:
+                del self._chat.room_names[entry.room.name]
+        return [entry.seen_by(None) for entry in due]
+
     # Members
 
     async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
         return self._join(self._open(room_id), user_id, role, at)
 
     async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
-        entry = self._rooms.get(room_id)
+        entry = self._chat.rooms.get(room_id)
         member = entry.present(user_id) if entry else None
         if entry is None or member is None:
             return False
         entry.set_member(replace(member, left_at=at))
         entry.room = replace(entry.room, member_count=entry.room.member_count - 1)
-        self._joined[user_id].discard(room_id)
+        self._chat.joined[user_id].discard(room_id)
         return True
 
     async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
-        entry = self._rooms.get(room_id)
+        entry = self._chat.rooms.get(room_id)
         present = [] if entry is None else [m for m in entry.members.values() if m.left_at is None]
         present.sort(key=lambda member: member.user_id)
         return [member for member in present if after is None or member.user_id > after][:limit]
 
-    def _open(self, room_id: str) -> _Room:
-        entry = self._rooms.get(room_id)
+    def _open(self, room_id: str) -> Entry:
+        entry = self._chat.rooms.get(room_id)
         if entry is None or entry.room.closed_at is not None:
             raise RoomNotFound
         return entry
 
-    def _join(self, entry: _Room, user_id: str, role: Role, at: Time) -> bool:
-        user, former = self._users.get(user_id), entry.members.get(user_id)
+    def _join(self, entry: Entry, user_id: str, role: Role, at: Time) -> bool:
+        user, former = self._chat.users.get(user_id), entry.members.get(user_id)
         if user is None:
             raise UserNotFound
         if entry.present(user_id) is not None:
@@ -224,7 +224,7 @@ class MemoryStore:
             )
         )
         entry.room = replace(entry.room, member_count=entry.room.member_count + 1)
-        self._joined.setdefault(user_id, set()).add(entry.room.id)
+        self._chat.joined.setdefault(user_id, set()).add(entry.room.id)
         return True
 
     # History
@@ -237,8 +237,8 @@ class MemoryStore:
             except ParleyError as error:
                 results.append(error)
         for room_id in {change.room_id for change in changes}:
-            if room_id in self._rooms:
-                self._trim(self._rooms[room_id])
+            if room_id in self._chat.rooms:
+                self._trim(self._chat.rooms[room_id])
         return results
 
     def _apply(self, change: Change) -> Applied:
@@ -261,16 +261,18 @@ class MemoryStore:
         entry.room = replace(entry.room, revision=revision)
         return Applied(message=message, fresh=True)
 
-    def _sent(self, entry: _Room, send: Send, role: Role, revision: int) -> Message:
+    def _sent(self, entry: Entry, send: Send, role: Role, revision: int) -> Message:
         permissions.may_send(role, read_only=entry.room.read_only)
         if send.reply_to is not None and send.reply_to not in entry.seq_of:
             raise MessageNotFound("The message that this one answers is not there.")
         seq = entry.room.last_seq + 1
         entry.seq_of[send.id] = seq
+        minute = now_ms() // 60_000
+        self._chat.sent_in[minute] = self._chat.sent_in.get(minute, 0) + 1
         entry.room = replace(entry.room, last_seq=seq, last_message_at=send.sent_at)
         return sent(send, seq, revision)
 
-    def _trim(self, entry: _Room) -> None:
+    def _trim(self, entry: Entry) -> None:
         if entry.room.history_limit is None:
             return
         for seq in list(entry.messages)[: max(0, len(entry.messages) - entry.room.history_limit)]:
@@ -281,7 +283,7 @@ class MemoryStore:
     async def page(
         self, room_id: str, *, before: int | None = None, after: int | None = None, limit: int
     ) -> list[Message]:
-        entry = self._rooms.get(room_id)
+        entry = self._chat.rooms.get(room_id)
         if entry is None:
             return []
         messages = list(entry.messages.values())
@@ -312,3 +314,56 @@ class MemoryStore:
         read_seq = max(member.read_seq, min(seq, entry.room.last_seq))
         entry.members[user_id] = replace(member, read_seq=read_seq)
         return read_seq
+
+    async def search(self, query: Query) -> Found:
+        rooms = [self._chat.rooms[query.room_id]] if query.room_id in self._chat.rooms else []
+        if query.room_id is None:
+            rooms = list(self._chat.rooms.values())
+        read = [each for each in rooms if each.room.closed_at is None]
+        read = [each for each in read if each.room.kind == "public" or each.present(query.user_id)]
+        found = [
+            message
+            for entry in read
+            for message in entry.messages.values()
+            if query.before is None or newest_first(message) < query.before
+        ]
+        found.sort(key=newest_first, reverse=True)
+        held = [message for message in found[:MAX_SCAN] if holds(message.text, query.words)]
+        complete = len(found) <= MAX_SCAN or len(held) >= query.limit
+        return Found(messages=held[: query.limit], complete=complete)
+
+    # Upkeep
+
+    async def index(self) -> bool:
+        return False
+
+    async def purge(self, before: Time, limit: int) -> int:
+        ended = [each for each in self._chat.sessions.values() if each.expires_at <= before][:limit]
+        for session in ended:
+            await self.end_session(session.id)
+        entries = list(self._chat.rooms.values())
+        closed = [each for each in entries if each.room.closed_at and each.room.closed_at <= before]
+        for entry in closed:
+            del self._chat.rooms[entry.room.id]
+            for joined in self._chat.joined.values():
+                joined.discard(entry.room.id)
+        return len(ended) + sum(1 + len(entry.messages) for entry in closed)
+
+    async def stats(self, at: Time) -> Stats:
+        minute = to_ms(at) // 60_000
+        self._chat.sent_in = {each: sent for each, sent in self._chat.sent_in.items() if each > minute - 60}
+        guests = sum(user.kind == "guest" for user in self._chat.users.values())
+        entries = [entry for entry in self._chat.rooms.values() if entry.room.closed_at is None]
+        return Stats(
+            users=len(self._chat.users) - guests,
+            guests=guests,
+            rooms=len(entries),
+            messages=sum(len(entry.messages) for entry in entries),
+            messages_last_hour=sum(self._chat.sent_in.values()),
+        )
+
+    def dump(self) -> AsyncIterator[Record]:
+        return copy.dump(self._chat)
+
+    async def load(self, records: Sequence[Record]) -> None:
+        copy.load(self._chat, records)

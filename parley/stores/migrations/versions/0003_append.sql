@@ -28,6 +28,8 @@ DECLARE
     refusal text;
     reacted boolean;
     cut bigint;
+    sent bigint := 0;
+    trimmed bigint := 0;
 BEGIN
     PERFORM FROM rooms WHERE id = ANY (room_ids) ORDER BY id FOR NO KEY UPDATE;
 
@@ -86,6 +88,7 @@ BEGIN
                     room.last_seq := room.last_seq + 1;
                     room.revision := room.revision + 1;
                     room.last_message_at := change.at;
+                    sent := sent + 1;
                     outcome := 'fresh';
                     given_seq := room.last_seq;
                     given_revision := room.revision;
@@ -165,6 +168,7 @@ BEGIN
             EXECUTE 'WITH gone AS (DELETE FROM messages WHERE room_id = $1 AND seq < $2 RETURNING revision)
                 SELECT greatest($3, max(revision)) FROM gone'
             INTO room.trimmed_revision USING room.id, cut, room.trimmed_revision;
+            trimmed := trimmed + cut - room.first_seq;
             room.first_seq := cut;
         END IF;
         UPDATE rooms SET first_seq = room.first_seq, last_seq = room.last_seq,
@@ -172,5 +176,13 @@ BEGIN
             trimmed_revision = room.trimmed_revision
         WHERE id = room.id AND (revision <> room.revision OR first_seq <> room.first_seq);
     END LOOP;
+
+    IF sent > 0 OR trimmed > 0 THEN
+        -- As `parley.stores.sql.counters` does it. Last, because these rows are shared by all rooms.
+        INSERT INTO counters AS c (name, minute, shard, value) VALUES
+            ('messages', 0, pg_backend_pid() % 16, sent - trimmed),
+            ('sent', extract(epoch FROM now())::bigint / 60, pg_backend_pid() % 16, sent)
+        ON CONFLICT (name, minute, shard) DO UPDATE SET value = c.value + excluded.value;
+    END IF;
 END
 $$;

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.execute("ALTER TABLE messages ALTER COLUMN room_id SET (n_distinct = -0.01)")
     _collate("C")
     for name in ("reacted", "append"):
-        op.get_bind().exec_driver_sql(Path(__file__).with_name(f"0002_{name}.sql").read_text())
+        op.get_bind().exec_driver_sql(Path(__file__).with_name(f"0003_{name}.sql").read_text())
 
 
 def downgrade() -> None:

@@ -1,0 +1,59 @@
+"""A chat as plain dictionaries."""
+
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from parley.models import Member, Message, Room, Session, User
+from parley.stores.base import UserState
+
+
+@dataclass
+class Entry:
+    """One room with all that is in it. `room` is its own row; counters that move are kept beside it."""
+
+    room: Room
+    members: dict[str, Member] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
+    seq_of: dict[str, int] = field(default_factory=dict)
+    trimmed_revision: int = 0
+    settings_revision: int = 0
+
+    def present(self, user_id: str) -> Member | None:
+        member = self.members.get(user_id)
+        return member if member is not None and member.left_at is None else None
+
+    def is_full(self) -> bool:
+        return self.room.capacity is not None and self.room.member_count >= self.room.capacity
+
+    def set_member(self, member: Member) -> None:
+        """Put a membership in its place; in a room that is not public that is a change of the room."""
+        if self.room.kind != "public":
+            self.room = replace(self.room, revision=self.room.revision + 1)
+            member = replace(member, revision=self.room.revision)
+        self.members[member.user_id] = member
+
+    def seen_by(self, user_id: str | None) -> Room:
+        room = replace(self.room, message_count=len(self.messages))
+        member = self.present(user_id) if user_id else None
+        if member is None:
+            return room
+        unread = room.last_seq - member.read_seq
+        return replace(room, role=member.role, read_seq=member.read_seq, unread=unread)
+
+
+@dataclass
+class Chat:
+    """All that a memory store has: users, sessions and rooms by their ids, and the ways to those."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    removed: dict[str, UserState] = field(default_factory=dict)
+    user_names: dict[str, str] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    tokens: dict[bytes, str] = field(default_factory=dict)
+    rooms: dict[str, Entry] = field(default_factory=dict)
+    room_names: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, set[str]] = field(default_factory=dict)
+    sent_in: dict[int, int] = field(default_factory=dict)
+    """Messages by the minute, since the epoch, in which they came."""
