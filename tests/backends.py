@@ -81,8 +81,8 @@ class OwnPostgres(Postgres):
     """A server of our own, in a folder that goes away with it. `kill` and `start` may follow each other."""
 
     def __init__(self, binaries: Path) -> None:
-        self._binaries = binaries
-        self._port = free_port()
+        self.binaries = binaries
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="parley-postgresql-"))
         # It refuses to run as root.
@@ -90,31 +90,40 @@ class OwnPostgres(Postgres):
         if self._user is not None:
             account = pwd.getpwnam(self._user)
             os.chown(self.folder, account.pw_uid, account.pw_gid)
+        self._fill()
+        super().__init__(URL.create("postgresql", "parley", PASSWORD, "127.0.0.1", self.port, "postgres"))
+
+    def _fill(self) -> None:
+        """Make the files that the server begins with."""
         password = self.folder / "password"
         password.write_text(PASSWORD)
         password.chmod(0o644)
         options = "--username=parley --encoding=UTF8 --locale=C.UTF-8 --no-sync --auth=scram-sha-256"
-        with self.log.open("wb") as log:
+        self._run_tool("initdb", *options.split(), f"--pwfile={password}", "-D", self.folder / "data")
+
+    def _run_tool(self, name: str, *arguments: str | Path) -> None:
+        with self.log.open("ab") as log:
             subprocess.run(
-                [
-                    self._binaries / "initdb",
-                    *options.split(),
-                    f"--pwfile={password}",
-                    *("-D", self.folder / "data"),
-                ],
+                [self.binaries / name, *arguments],
                 user=self._user,
                 group=self._user,
                 extra_groups=[] if self._user else None,
+                env={**os.environ, "PGPASSWORD": PASSWORD},
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
                 check=True,
+                timeout=60,
             )
-        super().__init__(URL.create("postgresql", "parley", PASSWORD, "127.0.0.1", self._port, "postgres"))
 
     @property
     def log(self) -> Path:
         return self.folder / "log"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What this one needs besides."""
+        return {}
 
     @property
     def pid(self) -> int:
@@ -148,15 +157,16 @@ class OwnPostgres(Postgres):
 
     def _spawn(self) -> None:
         settings = {
-            "port": self._port,
+            "port": self.port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": self.folder,
             "max_connections": 100,
+            **self.settings,
         }
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.folder / "data", *options],
+                [self.binaries / "postgres", "-D", self.folder / "data", *options],
                 user=self._user,
                 group=self._user,
                 extra_groups=[] if self._user else None,
@@ -171,6 +181,42 @@ class OwnPostgres(Postgres):
         if process is not None and process.poll() is None:
             process.send_signal(how)
             process.wait(timeout=30)
+
+
+class Standby(OwnPostgres):
+    """A copy of another server that follows it, and waits to take over. It can be read meanwhile."""
+
+    def __init__(self, primary: OwnPostgres) -> None:
+        self._primary = primary
+        super().__init__(primary.binaries)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"primary_conninfo": f"{self._where} password='{PASSWORD}' application_name=standby"}
+
+    @property
+    def _where(self) -> str:
+        return f"host=127.0.0.1 port={self._primary.port} user=parley"
+
+    def _fill(self) -> None:
+        options = "--checkpoint=fast --no-sync --wal-method=stream"
+        self._run_tool("pg_basebackup", *options.split(), "-d", self._where, "-D", self.folder / "data")
+        (self.folder / "data" / "standby.signal").touch()
+
+    def be_waited_for(self) -> None:
+        """From now on the primary commits nothing that is not here too."""
+        self._primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+        self._primary.execute("SELECT pg_reload_conf()")
+        state = "SELECT sync_state FROM pg_stat_replication"
+        deadline = time.monotonic() + 30
+        while self._primary.execute(state) != [("sync",)]:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the standby does not follow:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def promote(self) -> None:
+        """Become the primary, and return when it is one."""
+        assert self.execute("SELECT pg_promote(wait => true, wait_seconds => 30)") == [(True,)]
 
 
 @cache

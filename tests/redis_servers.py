@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,7 @@ from tests.servers import free_port
 
 START_SECONDS = 20
 SLOTS = 16384
+PRIMARIES = 3
 
 
 class RedisServer:
@@ -88,8 +89,17 @@ class RedisServer:
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(how)
-            process.wait(timeout=20)
+            for _ in range(10):
+                # Again, because it refuses while it begins a new file, as it does after a resynchronisation.
+                process.send_signal(how)
+                try:
+                    process.wait(timeout=2)
+                    return
+                except subprocess.TimeoutExpired:
+                    continue
+            process.kill()
+            process.wait()
+            raise AssertionError("redis did not end")
 
 
 def _binary() -> str:
@@ -114,25 +124,35 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def redis_cluster() -> Iterator[list[RedisServer]]:
-    """Three servers that share the slots, without replicas."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
+def redis_cluster(*, replicas: int = 0, node_timeout_ms: int = 5000) -> Iterator[list[RedisServer]]:
+    """Three servers that share the slots, and after them as many replicas: of the first one, the second …"""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms))
     with ExitStack() as stack:
-        servers = [stack.enter_context(redis_server(*options)) for _ in range(3)]
+        servers = [stack.enter_context(redis_server(*options)) for _ in range(PRIMARIES + replicas)]
         clients = [stack.enter_context(server.client()) for server in servers]
-        bounds = [SLOTS * number // len(servers) for number in range(len(servers) + 1)]
-        for number, client in enumerate(clients):
+        bounds = [SLOTS * number // PRIMARIES for number in range(PRIMARIES + 1)]
+        for number, client in enumerate(clients[:PRIMARIES]):
             first, last = bounds[number], bounds[number + 1] - 1
             asked(client, "CLUSTER", "ADDSLOTSRANGE", first, last)
             asked(client, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for server in servers[1:]:
             asked(clients[0], "CLUSTER", "MEET", "127.0.0.1", server.port, server.cluster_port)
-        deadline = time.monotonic() + START_SECONDS
-        while not all(_is_whole(client) for client in clients):
-            if time.monotonic() > deadline:
-                raise AssertionError("the redis cluster did not come together")
-            time.sleep(0.05)
+        _wait(lambda: all(_is_whole(client, len(servers)) for client in clients))
+        for number in range(replicas):
+            replica, primary = clients[PRIMARIES + number], clients[number]
+            asked(replica, "CLUSTER", "REPLICATE", asked(primary, "CLUSTER", "MYID"))
+        _wait(lambda: all(_follows(client) for client in clients[PRIMARIES:]))
+        # Who takes over must be known by those who vote.
+        _wait(lambda: all(_replicas_known(client) == replicas for client in clients))
         yield servers
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("the redis cluster did not come together")
+        time.sleep(0.05)
 
 
 def asked(client: Redis, *command: object) -> Any:
@@ -140,10 +160,18 @@ def asked(client: Redis, *command: object) -> Any:
     return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def _is_whole(client: Redis) -> bool:
+def _is_whole(client: Redis, size: int) -> bool:
     info = str(asked(client, "CLUSTER", "INFO"))
     nodes = str(asked(client, "CLUSTER", "NODES"))
-    return "cluster_state:ok" in info and nodes.count(" connected") == 3
+    return "cluster_state:ok" in info and nodes.count(" connected") == size
+
+
+def _follows(replica: Redis) -> bool:
+    return replica.info("replication").get("master_link_status") == "up"
+
+
+def _replicas_known(client: Redis) -> int:
+    return str(asked(client, "CLUSTER", "NODES")).count("slave ")
 
 
 _for_the_session = ExitStack()

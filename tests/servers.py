@@ -142,3 +142,61 @@ async def until(condition: Any, seconds: float = 10, what: str = "the condition"
             raise AssertionError(f"{what} did not come true within {seconds} s")
         turns += 1
         await asyncio.sleep(0 if turns < 100 else 0.01)
+
+
+class Forwarder:
+    """An address that stays while the servers behind it change: what comes in goes to `port`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        """Where it listens."""
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def switch(self, port: int, *, cut: bool = True) -> None:
+        """From now on lead to that port. `cut` ends the connections that lead elsewhere."""
+        self._target = port
+        if cut:
+            for writer in self._writers:
+                writer.transport.abort()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            ends.append(back)
+            self._writers.update(ends)
+            ways = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.wait(ways)
+        except OSError:
+            pass  # nobody is there, which the caller learns by the end of the connection
+        finally:
+            for end in ends:
+                self._writers.discard(end)
+                end.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.switch(self._target)
+        await self._server.wait_closed()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while some := await reader.read(65536):
+            writer.write(some)
+            await writer.drain()
+    except OSError:
+        pass

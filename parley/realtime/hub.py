@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from parley import events
-from parley.events import Event, MemberLeft, ReadMarked, RoomChanges, RoomClosed, RoomEvent
+from parley.events import Event, MemberLeft, ReadMarked, ResetReason, RoomChanges, RoomClosed, RoomEvent
 from parley.models import Changes, Message, Room, User
 
 MAX_RECENT = 256
@@ -222,11 +222,18 @@ class Hub:
             if not changes.reset:
                 self.publish(events.of_changes(room_id, since, changes))
             elif since == feed.revision:
-                self._reset(feed, changes)
+                self._reset(feed, changes, "behind")
         feed.reach_back(since, changes)
 
-    def _reset(self, feed: Feed, changes: Changes) -> None:
-        frame = events.encode(events.of_reset(feed.room_id, changes, "behind"))
+    def begin_anew(self, room_id: str, changes: Changes) -> None:
+        """Tell everybody that what they know of a room is no longer so, because the store lost some of it."""
+        feed = self.feeds.get(room_id)
+        if feed is not None and feed.revision is not None:
+            feed.early.clear()
+            self._reset(feed, changes, "ahead")
+
+    def _reset(self, feed: Feed, changes: Changes, reason: ResetReason) -> None:
+        frame = events.encode(events.of_reset(feed.room_id, changes, reason))
         told = events.of_changes(feed.room_id, changes.revision, changes)
         feed.forget()
         feed.revision = changes.revision

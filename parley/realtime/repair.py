@@ -18,6 +18,8 @@ EARLY_SECONDS = 0.05
 AUDIT_SECONDS = 5.0
 """How often the live rooms are compared with the store: the last event of a burst leaves no hole to see."""
 RETRY_SECONDS = 1.0
+AHEAD = 2**53
+"""Beyond every revision."""
 
 log = structlog.get_logger()
 
@@ -34,7 +36,7 @@ class Repair:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._mending: set[asyncio.Task[None]] = set()
         self._audit: asyncio.Task[None] | None = None
-        self.repairs = {"hole": 0, "audit": 0}
+        self.repairs = {"hole": 0, "audit": 0, "lost": 0}
         hub.on_hole = self._hole
 
     def start(self, on_death: Callable[[str], None]) -> None:
@@ -116,7 +118,9 @@ class Repair:
         while True:
             await asyncio.sleep(AUDIT_SECONDS * random.uniform(0.8, 1.2))
             try:
-                behind = await self._behind()
+                behind, ahead = await self._compared()
+                for feed in ahead:
+                    await self._begin_anew(feed)
                 if behind:  # what was committed a moment ago is probably on its way
                     await asyncio.sleep(EARLY_SECONDS)
                     for feed, head in behind:
@@ -125,14 +129,28 @@ class Repair:
             except ParleyError as error:
                 log.warning("the rooms could not be compared with the store", code=error.code)
 
-    async def _behind(self) -> list[tuple[Feed, int]]:
-        feeds = list(self._hub.feeds.values())
-        heads = await self._store.heads([feed.room_id for feed in feeds]) if feeds else {}
-        for feed in feeds:
-            if feed.revision is not None and feed.room_id not in heads:
+    async def _begin_anew(self, feed: Feed) -> None:
+        log.error("a room has lost what was told of it: the store has another history", room=feed.room_id)
+        try:
+            changes = await self._store.changes(feed.room_id, AHEAD, MAX_CHANGES)
+        except RoomNotFound:
+            return
+        self._hub.begin_anew(feed.room_id, changes)
+        self.repairs["lost"] += 1
+
+    async def _compared(self) -> tuple[list[tuple[Feed, int]], list[Feed]]:
+        """The rooms where the store is further than this node, and those where it is not as far as it was."""
+        feeds = [(feed, feed.revision) for feed in self._hub.feeds.values()]
+        heads = await self._store.heads([feed.room_id for feed, _ in feeds]) if feeds else {}
+        behind, ahead = [], []
+        for feed, revision in feeds:
+            head = heads.get(feed.room_id)
+            if feed.revision is None:
+                continue
+            if head is None:
                 self._hub.closed(feed.room_id)
-        return [
-            (feed, heads[feed.room_id])
-            for feed in feeds
-            if feed.revision is not None and heads.get(feed.room_id, 0) > feed.revision
-        ]
+            elif head > feed.revision:
+                behind.append((feed, head))
+            elif revision is not None and head < revision:
+                ahead.append(feed)
+        return behind, ahead

@@ -5,6 +5,7 @@ import asyncio
 import random
 import time
 from asyncio import Future
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,18 @@ import httpx2
 import pytest
 
 from parley.client import Chat, Message
+from tests import backends
+from tests.redis_servers import a_redis, a_redis_cluster
 from tests.servers import ServerProcess, server, until
 
-ROUNDS = 10
+STORES: dict[str, tuple[Callable[[Path], str], int]] = {
+    "sqlite": (lambda folder: f"sqlite:///{folder / 'parley.db'}", 10),
+    "postgresql": (lambda folder: backends.postgres().database(folder), 4),
+    "redis": (a_redis, 4),
+    "redis-cluster": (a_redis_cluster, 4),
+}
+"""Where each is, and how often its server is killed. The database itself lives on."""
+
 CLIENTS = 20
 PER_SECOND = 500
 
@@ -62,12 +72,16 @@ def as_plain(message: Message) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "store", [pytest.param(name, marks=[] if name == "sqlite" else pytest.mark.servers) for name in STORES]
+)
+async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(store: str, tmp_path: Path) -> None:
+    place, rounds = STORES[store]
     dice = random.Random()
     seed = dice.randrange(10**6)
     dice.seed(seed)
     print(f"seed {seed}")
-    async with server(tmp_path) as process, AsyncExitStack() as stack:
+    async with server(tmp_path, store=place(tmp_path)) as process, AsyncExitStack() as stack:
         senders = []
         for number in range(CLIENTS):
             chat = await stack.enter_async_context(
@@ -77,7 +91,7 @@ async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(tmp_path: Pa
             senders.append(Sender(number, chat))
         enough = asyncio.Event()
         writing = [asyncio.create_task(sender.write(enough)) for sender in senders]
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             acknowledged = sum(len(sender.acknowledged) for sender in senders)
             await until(
                 lambda before=acknowledged: sum(len(s.acknowledged) for s in senders) > before + 50, 30
@@ -115,3 +129,26 @@ async def test_nothing_is_lost_or_doubled_when_the_server_is_killed(tmp_path: Pa
             window = [as_plain(known.messages[seq]) for seq in sorted(known.messages)]
             assert window == expected[-len(window) :]
             assert known.room.last_seq == room["last_seq"]
+
+
+@pytest.mark.slow
+async def test_clients_of_a_killed_server_that_keeps_nothing_begin_anew(tmp_path: Path) -> None:
+    async with (
+        server(tmp_path, store="memory://") as process,
+        Chat(process.url, name="ann", rooms=["kitchen"]) as ann,
+    ):
+        for number in range(3):
+            await ann.send("kitchen", f"before {number}")
+        epoch = ann.state.epoch
+        process.kill()
+        await until(lambda: not ann.is_connected)
+        sending = await ann.post("kitchen", "after")
+        await asyncio.to_thread(process.start)
+        async with asyncio.timeout(15):
+            after = await sending
+        assert ann.state.epoch != epoch
+        assert after.seq == 1
+        assert [each.text for each in ann.state.shown(after.room_id)] == ["after"]
+        room, stored = await asyncio.to_thread(history, process)
+        assert [each["text"] for each in stored] == ["after"]
+        assert room["revision"] == 1

@@ -1,5 +1,7 @@
 """The hub tells every follower every event once, in order, and reads what it did not hear from the store."""
 
+from copy import deepcopy
+
 import msgspec
 import pytest
 
@@ -85,7 +87,7 @@ async def test_a_hole_is_read_from_the_store(node: Node, ann: Client) -> None:
     assert (changes["since"], changes["revision"]) == (0, 3)
     assert [message["seq"] for message in changes["messages"]] == [1, 2, 3]
     assert told(ann) == []
-    assert node.repair.repairs == {"hole": 1, "audit": 0}
+    assert node.repair.repairs == {"hole": 1, "audit": 0, "lost": 0}
 
 
 async def test_the_last_event_of_a_burst_is_found_by_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +99,29 @@ async def test_the_last_event_of_a_burst_is_found_by_the_audit(monkeypatch: pyte
     await until(lambda: ann.events("room.changes"))
     assert ann.events("room.changes")[-1]["revision"] == 2
     assert node.repair.repairs["audit"] == 1
+    await node.stop()
+
+
+async def test_a_room_that_the_store_has_lost_some_of_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "AUDIT_SECONDS", 0.05)
+    node = await make_node()
+    ann = await guest(node, "Ann")
+    await ann.hello()
+    await write(node, 2)
+    await until(lambda: ann.events("room.changes"))
+    assert isinstance(node.store, MemoryStore)
+    before = deepcopy(node.store._chat)
+    await write(node, 3)
+    await until(lambda: ann.events("room.changes")[-1]["revision"] == 5)
+    # As a failover does to a replica that had not heard all.
+    node.store._chat = before
+    await until(lambda: ann.events("room.reset"))
+    [reset] = ann.events("room.reset")
+    assert (reset["reason"], reset["revision"]) == ("ahead", 2)
+    assert [message["seq"] for message in reset["messages"]] == [1, 2]
+    await write(node, 1)
+    await until(lambda: ann.events("room.changes")[-1]["revision"] == 3)
+    assert node.repair.repairs["lost"] == 1
     await node.stop()
 
 

@@ -10,8 +10,17 @@ from redis.asyncio import BlockingConnectionPool, Connection, RedisCluster, SSLC
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AskError, MovedError, NoScriptError, RedisError, ResponseError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import TimeoutError as TookTooLong
 
 from parley.errors import StoreUnavailable
 from parley.stores.redis.faults import note, translated
@@ -179,7 +188,7 @@ class Servers:
                     again[number] = command
             elif isinstance(reply, TryAgainError):
                 again[number] = command
-            elif isinstance(reply, ConnectionLost) and self._cluster is not None:
+            elif isinstance(reply, ConnectionLost | TookTooLong) and self._cluster is not None:
                 # Perhaps a replica takes over; whoever asks next should know.
                 self._refresh()
         if moved:
@@ -248,6 +257,9 @@ async def _converse(pool: BlockingConnectionPool, commands: list[Command]) -> li
                 answers.append(await connection.read_response())
             except ResponseError as error:
                 answers.append(error)
+        if any(map(_is_of_a_replica, answers)):
+            # By now the address may lead to the primary.
+            await connection.disconnect(nowait=True)
     except (RedisError, OSError) as error:
         await connection.disconnect(nowait=True)
         answers += [error] * (len(commands) - len(answers))
@@ -258,3 +270,12 @@ async def _converse(pool: BlockingConnectionPool, commands: list[Command]) -> li
     finally:
         await pool.release(connection)
     return answers
+
+
+def _is_of_a_replica(answer: Any) -> bool:
+    if isinstance(answer, list):
+        return any(isinstance(each, Exception) and _is_of_a_replica(each) for each in answer)
+    # Redis 6 puts a script's error, code and all, into a sentence.
+    return isinstance(answer, ReadOnlyError) or (
+        isinstance(answer, ResponseError) and "READONLY" in str(answer)
+    )

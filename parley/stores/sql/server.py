@@ -31,6 +31,8 @@ _REASONS = {
 }
 """By SQLSTATE, or by the class that it begins with."""
 
+_OF_THE_DRIVER = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 
 class Server:
     """Where a database is and how to get in. Raises `StartError` for a URL that makes no sense."""
@@ -57,6 +59,8 @@ class Server:
             **self._options,
             timeout=CONNECT_SECONDS,
             command_timeout=COMMAND_SECONDS,
+            # Whoever were connected to a standby would stay there when the address leads elsewhere again.
+            target_session_attrs="read-write",
             server_settings={
                 "application_name": "parley",
                 # A plan that is kept may be one that was made for empty tables.
@@ -78,7 +82,7 @@ class Server:
             yield
         except StartError as error:
             raise self.refusal(str(error)) from None
-        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (SQLAlchemyError, asyncpg.PostgresError, *_OF_THE_DRIVER, OSError) as error:
             raise self.refusal(_reason(cause_of(error))) from error
 
 
@@ -90,6 +94,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def _reason(cause: BaseException) -> str:
+    if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
+        return _REASONS["25006"]
     state = getattr(cause, "sqlstate", None) or ""
     for start, reason in _REASONS.items():
         if state.startswith(start):

@@ -1,0 +1,49 @@
+"""What the documents say of the tests is so."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMED = re.compile(r"\btests/[\w/.-]*[\w/](?:::\w+)?")
+
+
+def named_in(document: str) -> list[str]:
+    """The tests, and the files and folders of tests, that a document names."""
+    return sorted(set(NAMED.findall((ROOT / document).read_text())))
+
+
+def is_there(named: str) -> bool:
+    file, _, name = named.partition("::")
+    path = ROOT / file
+    if not name:
+        return path.exists()
+    if not path.is_file():
+        return False
+    made = ast.parse(path.read_text()).body
+    return any(
+        isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == name for each in made
+    )
+
+
+@pytest.mark.parametrize("named", named_in("docs/guarantees.md"))
+def test_every_test_that_the_guarantees_name_exists(named: str) -> None:
+    assert is_there(named)
+
+
+@pytest.mark.parametrize(
+    ("named", "there"),
+    [
+        ("tests/test_documents.py::test_what_counts_as_there", True),
+        ("tests/test_documents.py", True),
+        ("tests/faults", True),
+        ("tests/test_documents.py::test_nothing", False),
+        ("tests/test_nothing.py::test_what_counts_as_there", False),
+        ("tests/nothing", False),
+    ],
+)
+def test_what_counts_as_there(named: str, there: bool) -> None:
+    assert is_there(named) is there
+    assert NAMED.findall(f"seen by `{named}`.") == [named]
