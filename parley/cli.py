@@ -61,8 +61,8 @@ def migrate(store: StoreUrl = None) -> None:
     from parley import config
 
     url = config.read(store=store).store
-    if url.startswith("memory://"):
-        print("memory:// keeps nothing, so there is nothing to migrate")
+    if not url.startswith(("sqlite:", "postgresql:")):
+        print(f"{url.partition(':')[0]} has no tables, so there is nothing to migrate")
         return
     from parley.stores.sql import SqlStore
 
@@ -117,7 +117,7 @@ async def _transferred(settings: Any, work: Any, file: Path) -> Counter[str]:
             )
             return counted
     except ParleyError as error:
-        raise StartError(f"the store failed: {error.detail}") from error
+        raise StartError(f"the store failed, look at what it logs: {error.detail}") from error
     finally:
         await store.close()
 
@@ -194,6 +194,8 @@ def main() -> None:
     """Run the command; what cannot be done is one line and exit code 1."""
     try:
         cli()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except StartError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(1)

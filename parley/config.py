@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _known_store(cls, url: str) -> str:
+        if url.startswith("memory://") and url != "memory://":
+            raise ValueError("must be memory:// and nothing more, or another store")
         return _with_scheme(url, {"memory", "postgresql", "redis", "rediss", "sqlite"})
 
     @field_validator("bus")

@@ -28,6 +28,9 @@ from parley.stores.base import Store
 
 log = structlog.get_logger()
 
+WATCH_SECONDS = 5.0
+"""How often the store is asked whether it is still the same."""
+
 STEP_SECONDS = 1.0
 """How often session ends are written down and ended sessions looked for."""
 
@@ -78,7 +81,11 @@ class Node:
         self.repair.start(self._died)
         self._ending.push_async_callback(self.repair.stop)
         housekeeping = Housekeeping(self.store, self.settings, rooms.closed)
-        for name, work in (("sessions", self._keep_sessions()), ("housekeeping", housekeeping.run())):
+        for name, work in (
+            ("sessions", self._keep_sessions()),
+            ("housekeeping", housekeeping.run()),
+            ("store", self._watch_store()),
+        ):
             self._ending.push_async_callback(background.stop, background.start(work, name, self._died))
         self.journal.start(self._died)
         self._ending.push_async_callback(self.drain)
@@ -119,6 +126,20 @@ class Node:
         for client in list(self.realtime.clients):
             client.restart()
         self.on_death(name)
+
+    async def _watch_store(self) -> None:
+        """Raise if the store is suddenly another one, such as an emptied one: what is known here is not true.
+
+        The process ends, and the next one makes of the store what it needs.
+        """
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                epoch = await self.store.kept("epoch")
+            except ParleyError:
+                continue  # it is away; that is said elsewhere
+            if epoch != self.store.epoch:
+                raise RuntimeError("the store was emptied or replaced")
 
     def _refused(self, change: Change, error: ParleyError) -> None:
         if isinstance(error, RoomNotFound):

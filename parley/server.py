@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -75,6 +76,16 @@ def serve(settings: Settings) -> int:
     return uvloop.run(run(node_from(settings)))
 
 
+def _collect_rarely() -> None:
+    """Let the garbage collector leave alone what the start has made, and look for cycles now and then only.
+
+    Nothing that is made for a message lies in a cycle; looking for some took a seventh of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 async def run(node: Node) -> int:
     """Start a node, serve it until a signal says otherwise, stop it. Raises `StartError`."""
     settings = node.settings
@@ -95,6 +106,7 @@ async def run(node: Node) -> int:
     server = Server(config, node)
     try:
         await node.start()
+        _collect_rarely()
         host, port = listening.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info("parley is ready", url=url, store=masked(settings.store))

@@ -10,11 +10,12 @@ import pytest
 
 from parley import transfer
 from parley.errors import StartError
-from parley.stores.base import Store
+from parley.ids import new_id
+from parley.stores.base import RoomState, Store
 from parley.stores.memory import MemoryStore
 from parley.stores.sql import SqlStore
 from tests.contracts.conftest import NAMES, STORES
-from tests.contracts.kitchen import kitchen_in, send
+from tests.contracts.kitchen import a_user, kitchen_in, send
 from tests.contracts.test_store_copy import a_lively_chat, dumped
 from tests.servers import ServerProcess
 from tests.test_cli import parley
@@ -84,7 +85,7 @@ async def test_no_server_starts_on_half_a_chat(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="gone"):
         await transfer.fill(store, path, nobody)
     for _ in range(2):
-        with pytest.raises(StartError, match="has not finished"):
+        with pytest.raises(StartError, match="was broken off"):
             await transfer.claim(store)
 
 
@@ -123,9 +124,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "a missing user": (without_the_first("user"), "user is missing"),
     "a missing room": (without_the_first("room"), "a member of another room"),
     "a missing message": (without_the_first("message"), "the message is not the next one"),
-    "a missing member": (without_the_first("member"), "records are missing"),
+    "a missing member": (without_the_first("member"), "not as many as the room counts"),
     "two of one name": (
-        lambda lines: lines.insert(2, {"user": {"user": first(lines, "user")["user"] | {"id": "x"}}}),
+        lambda lines: lines.insert(2, {"user": {"user": first(lines, "user")["user"] | {"id": new_id()}}}),
         "two users of that id or name",
     ),
     "no end": (lambda lines: lines.pop(), "ends too early"),
@@ -136,6 +137,36 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda lines: first(lines, "message").update(revision=10**6),
         "the message is not the next one",
     ),
+    "a time that is none": (
+        lambda lines: first(lines, "message").update(sent_at="yesterday"),
+        "sent_at: not a time",
+    ),
+    "an id that is none": (lambda lines: first(lines, "message").update(id="7 8"), "id: not an id"),
+    "U+0000": (lambda lines: first(lines, "message").update(text="a\x00b"), "U+0000 is not allowed"),
+    "a number that is too large": (
+        lambda lines: first(lines, "member").update(read_seq=2**60),
+        "read_seq: out of range",
+    ),
+    "one member twice": (
+        lambda lines: lines.insert(
+            2 + next(number for number, line in enumerate(lines) if "room" in line),
+            {"member": first(lines, "member")},
+        ),
+        "in the room already",
+    ),
+    "a room that is closed": (
+        lambda lines: first(lines, "room")["room"].update(closed_at="2026-11-20T12:00:00.000Z"),
+        "the room is closed",
+    ),
+    "a member too few": (
+        lambda lines: first(lines, "room")["room"].update(member_count=99),
+        "not as many as the room counts",
+    ),
+    "a revision beyond the room's": (
+        lambda lines: first(lines, "room").update(settings_revision=10**6),
+        "counters make no sense",
+    ),
+    "an empty token": (lambda lines: first(lines, "session").update(token_hash=""), "it has none"),
     "two records on a line": (lambda lines: lines[1].update(end=3), "one record is expected"),
 }
 
@@ -175,6 +206,53 @@ async def test_a_file_that_is_none_is_refused(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(StartError, match=complaint):
         await transfer.fill(MemoryStore(), tmp_path / name, nobody)
+
+
+async def test_bytes_that_are_no_text_are_refused_by_their_line(tmp_path: Path) -> None:
+    path = await exported(tmp_path / "chat.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"first, edited", b"first \xff\xfe"))
+    with pytest.raises(StartError, match=r"line \d+: "):
+        await transfer.fill(MemoryStore(), path, nobody)
+
+
+async def test_only_a_whole_chat_is_exported(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="there is no chat in this store"):
+        await transfer.export(MemoryStore(), tmp_path / "chat.jsonl", nobody)
+    store = Failing()
+    with pytest.raises(StartError, match="gone"):
+        await transfer.fill(store, await exported(tmp_path / "chat.jsonl"), nobody)
+    with pytest.raises(StartError, match="was broken off"):
+        await transfer.export(store, tmp_path / "half.jsonl", nobody)
+
+
+async def test_a_server_that_is_refused_does_not_spoil_the_import(tmp_path: Path) -> None:
+    class Meanwhile(MemoryStore):
+        async def load(self, records: Any) -> None:
+            with pytest.raises(StartError, match="under way"):
+                await transfer.claim(self)
+            await super().load(records)
+
+    store = Meanwhile()
+    await transfer.fill(store, await exported(tmp_path / "chat.jsonl"), nobody)
+    await transfer.claim(store)
+
+
+async def test_who_comes_while_a_chat_is_exported_makes_it_fail(tmp_path: Path) -> None:
+    store = MemoryStore()
+    kitchen = await kitchen_in(store)
+
+    class Joined(MemoryStore):
+        async def dump(self) -> Any:
+            async for record in store.dump():
+                yield record
+                if isinstance(record, RoomState):
+                    await store.add_user(dora, [kitchen.room.id])
+
+    dora = a_user("dora")
+    joined = Joined()
+    await joined.add_user(a_user("somebody"))
+    with pytest.raises(StartError, match="the chat goes on meanwhile"):
+        await transfer.export(joined, tmp_path / "chat.jsonl", nobody)
 
 
 async def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:

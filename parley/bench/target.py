@@ -13,6 +13,8 @@ from typing import Self
 
 import httpx2
 
+from parley.errors import StartError
+
 START_SECONDS = 20
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -51,7 +53,7 @@ class Target:
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the server did not start: " + (self.folder / "log").read_text()[-2000:])
+                raise StartError(f"the server to measure did not start: {self._last_words()}")
             time.sleep(0.05)
         return self
 
@@ -78,6 +80,11 @@ class Target:
         answer = httpx2.post(f"{self.url}/api/v1/sessions/guest", json={"display_name": name}, timeout=10)
         answer.raise_for_status()
         return str(answer.json()["token"])
+
+    def _last_words(self) -> str:
+        """The end of what the server said."""
+        said = (self.folder / "log").read_text().strip().splitlines()
+        return said[-1].removeprefix("parley.errors.StartError: ") if said else "it said nothing"
 
     def _answers(self) -> bool:
         try:

@@ -1,13 +1,14 @@
 """Group commit: changes from everywhere go through here, and are acknowledged after they are durable.
 
-While one batch commits, the next one fills. An idle server commits a change at once; a busy one commits
-hundreds together, for the price of one.
+While one batch commits, the next one fills, and the writers of the one before are told. An idle server
+commits a change at once; a busy one commits hundreds together, for the price of one.
 """
 
 import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -15,6 +16,11 @@ from parley import background, events
 from parley.errors import Draining, InternalError, Overloaded, ParleyError, StoreUnavailable
 from parley.models import Applied, Change, Edit, Send
 from parley.stores.base import Store
+
+TURNS = 4
+"""Turns of the loop in which a batch is on its way to any store: it goes through some tasks."""
+
+_WITH_TEXT = (Send, Edit)
 
 log = structlog.get_logger()
 
@@ -78,34 +84,55 @@ class Journal:
         return future
 
     async def _run(self) -> None:
-        batch: list[tuple[Change, Future[Applied]]] = []
+        batch: _Batch | None = None
+        following: _Batch | None = None
         try:
             while self._waiting or not self._closed:
                 if not self._waiting:
                     self._filled.clear()
                     await self._filled.wait()
-                count = min(len(self._waiting), self._max_batch)
-                batch = [self._waiting.popleft() for _ in range(count)]
-                self._characters -= sum(_length(change) for change, _ in batch)
-                if batch:
-                    await self._commit(batch)
+                batch = self._begin()
+                while batch is not None:
+                    outcomes = await batch.outcomes
+                    # The store works on the next batch while the writers of this one are told.
+                    following = self._begin()
+                    for _ in range(TURNS):
+                        if following is None or following.outcomes.done():
+                            break
+                        await asyncio.sleep(0)
+                    self._settle(batch, outcomes)
+                    batch, following = following, None
         finally:  # whatever ended it, nobody is left waiting
             self._closed = True
-            for _, future in (*batch, *self._waiting):
+            left = [each for each in (batch, following) if each is not None]
+            for each in left:
+                each.outcomes.cancel()
+            for _, future in (*(write for each in left for write in each.writes), *self._waiting):
                 if not future.done():
                     future.set_exception(Draining(retry_after=1))
 
-    async def _commit(self, batch: list[tuple[Change, Future[Applied]]]) -> None:
-        outcomes: list[Applied | ParleyError]
+    def _begin(self) -> "_Batch | None":
+        """Hand what waits to the store, as much as fits into one batch."""
+        count = min(len(self._waiting), self._max_batch)
+        if not count:
+            return None
+        writes = [self._waiting.popleft() for _ in range(count)]
+        self._characters -= sum(_length(change) for change, _ in writes)
+        return _Batch(writes, asyncio.create_task(self._apply([change for change, _ in writes])))
+
+    async def _apply(self, changes: list[Change]) -> list[Applied | ParleyError]:
         try:
-            outcomes = await self._store.apply([change for change, _ in batch])
+            return await self._store.apply(changes)
         except ParleyError as error:
-            log.warning("a batch was not written", changes=len(batch), code=error.code)
-            outcomes = [StoreUnavailable(retry_after=1) for _ in batch]
+            log.warning("a batch was not written", changes=len(changes), code=error.code)
+            return [StoreUnavailable(retry_after=1) for _ in changes]
         except Exception:
-            log.exception("a batch was not written", changes=len(batch))
-            outcomes = [InternalError() for _ in batch]
-        for (change, future), outcome in zip(batch, outcomes, strict=True):
+            log.exception("a batch was not written", changes=len(changes))
+            return [InternalError() for _ in changes]
+
+    def _settle(self, batch: "_Batch", outcomes: list[Applied | ParleyError]) -> None:
+        """Publish what became of a batch, and tell its writers."""
+        for (change, future), outcome in zip(batch.writes, outcomes, strict=True):
             # A repeated id is told again: the first telling may have died with its process, and the hub
             # drops what it knows.
             if isinstance(outcome, Applied) and (outcome.fresh or isinstance(change, Send)):
@@ -120,5 +147,13 @@ class Journal:
                 future.set_result(outcome)
 
 
+@dataclass(slots=True)
+class _Batch:
+    """Changes that the store has been given, and what will have become of them."""
+
+    writes: list[tuple[Change, Future[Applied]]]
+    outcomes: asyncio.Task[list[Applied | ParleyError]]
+
+
 def _length(change: Change) -> int:
-    return len(change.text) if isinstance(change, Send | Edit) else 0
+    return len(change.text) if isinstance(change, _WITH_TEXT) else 0

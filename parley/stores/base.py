@@ -99,7 +99,7 @@ class Store(Protocol):
     """A random id made with the store; another one after a restore. Read it after `open`."""
 
     async def open(self) -> None:
-        """Connect, and make what must be there: the epoch and the lobby's schema. Raises `StartError`."""
+        """Connect, and make what must be there: the schema and the epoch. Raises `StartError`."""
 
     async def close(self) -> None:
         """Let go of everything. Steps under way end first."""
@@ -109,6 +109,9 @@ class Store(Protocol):
 
     async def keep(self, name: str, value: str) -> str:
         """Keep `value` under `name` unless something is kept there already; return what is kept."""
+
+    async def kept(self, name: str) -> str | None:
+        """What is kept under `name`."""
 
     # People
 
@@ -247,10 +250,10 @@ class Store(Protocol):
 
     async def purge(self, before: Time, limit: int) -> int:
         """Delete what nobody can reach any more: rooms that were closed and sessions that ended before that
-        moment. About so many rows at most; return how many, 0 when nothing is left."""
+        moment. About so many messages at most; return how many rows it were, 0 when nothing is left."""
 
     async def stats(self, at: Time) -> Stats:
-        """How much there is, without counting it. `online` is the caller's to fill in."""
+        """How much there is, without counting messages. `online` is the caller's to fill in."""
 
     def dump(self) -> AsyncIterator[Record]:
         """Everything in the store: users, sessions, and then each open room followed by its members, gone

@@ -200,6 +200,17 @@ async def test_guests_who_went_leave_nothing_behind(kitchen: Kitchen, store: Sto
         raise AssertionError("there is always more to purge")
 
 
+# What is kept by name
+
+
+async def test_what_is_kept_can_be_looked_at_without_being_set(store: Store) -> None:
+    assert await store.kept("colour") is None
+    assert await store.keep("colour", "blue") == "blue"
+    assert await store.keep("colour", "red") == "blue"
+    assert await store.kept("colour") == "blue"
+    assert await store.kept("epoch") == store.epoch
+
+
 # Counts
 
 

@@ -44,6 +44,11 @@ async def test_a_url_that_makes_no_sense_is_told(end: str) -> None:
     assert end.partition(":")[0].partition("/")[0] in await refusal_to_open(f"redis://:secret@{end}")
 
 
+@pytest.mark.parametrize("end", ["localhost/abc", "localhost/1/2", "localhost/?foo=bar", "", "/0"])
+async def test_what_is_no_address_of_a_redis_is_refused(end: str) -> None:
+    assert "that is no URL; write redis://" in await refusal_to_open(f"redis://{end}")
+
+
 async def test_an_old_redis_is_told() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():

@@ -13,6 +13,7 @@ from structlog.typing import EventDict
 
 from parley.errors import InternalError, RoomNotFound, StartError, StoreUnavailable
 from parley.models import Applied, Role
+from parley.stores.base import Query
 from parley.stores.sql import SqlStore, append, database
 from tests.contracts.kitchen import Kitchen, a_room, a_session, all_done, at, send
 from tests.stores.conftest import sql, store_at
@@ -222,3 +223,26 @@ async def test_the_name_of_a_closed_room_is_free_again(kitchen: Kitchen, store: 
     second = a_room("kitchen")
     await store.add_room(second)
     assert await store.room("kitchen") == second
+
+
+async def test_a_search_says_that_it_was_not_complete_while_much_is_new(
+    kitchen: Kitchen, store: SqlStore
+) -> None:
+    for _ in range(6):
+        await store.apply([send(kitchen.room, kitchen.ann, "word") for _ in range(500)])
+    query = Query(user_id=kitchen.ann.id, words=("word",), limit=5)
+    assert (await store.search(query)).complete is False
+    while await store.index():
+        pass
+    assert (await store.search(query)).complete is True
+
+
+async def test_long_texts_are_indexed_a_few_at_a_time(kitchen: Kitchen, store: SqlStore) -> None:
+    long = " ".join(f"word{number}" for number in range(2_000))
+    await store.apply([send(kitchen.room, kitchen.ann, long) for _ in range(20)])
+    steps = 1
+    while await store.index():
+        steps += 1
+    assert steps > 2
+    query = Query(user_id=kitchen.ann.id, words=("word1999",), limit=50)
+    assert len((await store.search(query)).messages) == 20

@@ -66,6 +66,9 @@ class MemoryStore:
     async def keep(self, name: str, value: str) -> str:
         return self._chat.kept.setdefault(name, value)
 
+    async def kept(self, name: str) -> str | None:
+        return self.epoch if name == "epoch" else self._chat.kept.get(name)
+
     # People
 
     async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:

@@ -15,6 +15,11 @@ async def keep(servers: Servers, name: str, value: str) -> str:
     return str(kept, "utf-8")
 
 
+async def kept(servers: Servers, name: str) -> str | None:
+    value = await servers.one("GET", keys.KEPT + name)
+    return str(value, "utf-8") if value is not None else None
+
+
 async def add_user(servers: Servers, user: User, room_ids: Sequence[str]) -> None:
     """First the name and the lists of where to look, then the user, then the rooms: the package says what a
     crash leaves."""

@@ -1,10 +1,12 @@
 """What is looked at once, when the store is opened: whether this is a Redis that we can work with."""
 
 import re
+import socket
 from typing import Any
 
 import structlog
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as TookTooLong
 
 from parley.errors import StartError
 from parley.stores.redis.faults import is_passing
@@ -28,7 +30,21 @@ async def connect(servers: Servers, shown_url: str) -> None:
     except Exception as error:
         if not is_passing(error) and not isinstance(error, RedisError):
             raise
-        raise StartError(f"{shown_url}: {_line(error)}") from None
+        raise StartError(f"{shown_url}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing answers. The driver repeats the host, which may be a part of a password."""
+    cause = error
+    while isinstance(cause, RedisError) and isinstance(cause.__context__, Exception):
+        cause = cause.__context__
+    if isinstance(cause, socket.gaierror):
+        return "there is no such host; check its name"
+    if isinstance(cause, TimeoutError | TookTooLong):
+        return "it does not answer; check host and port"
+    if isinstance(cause, OSError):
+        return "nobody answers there; start the server, or check host and port"
+    return _line(error)
 
 
 async def _connect(servers: Servers, shown_url: str) -> None:

@@ -23,6 +23,8 @@ from parley.stores.redis import (
 )
 from parley.stores.redis.servers import Servers
 
+_URL = re.compile(r"rediss?://[^/?#]+(/\d*)?")
+
 
 class RedisStore:
     """Keeps the promises of `Store`, at `redis://[user:password@]host:port/db`, or `rediss://` with TLS.
@@ -36,6 +38,8 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self._shown_url = re.sub(r"//.*@", "//***@", masked(url))
         try:
+            if not _URL.fullmatch(url):
+                raise ValueError
             self._servers = Servers(url)
         except ValueError:
             # The driver repeats what it stumbled over, which may be a part of the password.
@@ -64,6 +68,9 @@ class RedisStore:
 
     async def keep(self, name: str, value: str) -> str:
         return await people.keep(self._servers, name, value)
+
+    async def kept(self, name: str) -> str | None:
+        return await people.kept(self._servers, name)
 
     # People
 

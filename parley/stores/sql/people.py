@@ -28,19 +28,19 @@ _SEEN = (
 
 
 def keep(connection: Connection, name: str, value: str) -> str:
-    kept = _kept(connection, name)
-    if kept is not None:
-        return kept
+    already = kept(connection, name)
+    if already is not None:
+        return already
     try:
         # A savepoint, because on PostgreSQL a statement that fails ends the transaction around it.
         with connection.begin_nested():
             connection.execute(insert(meta), {"name": name, "value": value})
     except IntegrityError:
-        return _kept(connection, name) or value
+        return kept(connection, name) or value
     return value
 
 
-def _kept(connection: Connection, name: str) -> str | None:
+def kept(connection: Connection, name: str) -> str | None:
     return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
 
 

@@ -40,7 +40,7 @@ _GIVEN_UP = {"40001", "40P01"}
 """Serialization failure and deadlock: nothing was done, and the same may work at once."""
 
 _CANCELLED = "57014"
-"""The server ended a statement because of its timeout, which only searching has."""
+"""The server ended a statement because of a timeout."""
 
 _DRIVER_ERRORS = (
     DBAPIError,
@@ -110,17 +110,17 @@ class PostgresDatabase:
     async def read(
         self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        engine = self._open_engine()
+        return await self._run(lambda: self._look(step, *args, **kwargs))
 
-        async def look() -> T:
-            async with engine.connect() as connection:
-                # Otherwise each statement would see a moment of its own.
-                moment = await connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
-                return await moment.run_sync(step, *args, **kwargs)
-
-        return await self._run(look)
+    async def _look(
+        self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        async with self._open_engine().connect() as connection:
+            # Otherwise each statement would see a moment of its own.
+            moment = await connection.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            return await moment.run_sync(step, *args, **kwargs)
 
     async def search(
         self, step: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -131,7 +131,7 @@ class PostgresDatabase:
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {database.SEARCH_SECONDS * 1000:.0f}")
             return step(connection, *args, **kwargs)
 
-        return await self.read(look)
+        return await self._run(lambda: _told_if_cancelled(self._look(look)))
 
     async def apply(self, changes: Sequence[Change]) -> list[Applied | ParleyError]:
         self._open_engine()
@@ -211,6 +211,16 @@ async def _retried(transact: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return await transact()
 
 
+async def _told_if_cancelled(looking: Coroutine[Any, Any, T]) -> T:
+    """A search that the server ended because it took too long. Raises `SearchTooBroad`."""
+    try:
+        return await looking
+    except DBAPIError as error:
+        if _state(cause_of(error)) == _CANCELLED:
+            raise SearchTooBroad from None
+        raise
+
+
 async def _translated(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     with translated():
         return await work()
@@ -225,8 +235,6 @@ def translated() -> Iterator[None]:
         raise
     except _DRIVER_ERRORS as error:
         cause = cause_of(error)
-        if _state(cause) == _CANCELLED:
-            raise SearchTooBroad from None
         if _is_fault(cause):
             log.error("a step of the store failed", **_described(cause))
             raise InternalError from None

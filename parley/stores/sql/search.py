@@ -18,7 +18,8 @@ from parley.stores.sql.schema import indexed, messages, rooms
 from parley.words import holds, words_of
 
 AT_ONCE = 500
-"""Messages, and rooms, that one step takes up: some milliseconds."""
+MAX_CHARACTERS = 100_000
+"""Messages and rooms, and text, that one step takes up: some milliseconds."""
 
 CATCH_UP_STEPS = 4
 """Steps before a search, so that what was written a moment ago is found."""
@@ -78,31 +79,41 @@ _MAX_PLACE = 2**63 - 1
 
 def index(connection: Connection) -> bool:
     """Take up some of what is new; True if there is more."""
-    left = AT_ONCE
+    left, characters = AT_ONCE, MAX_CHARACTERS
     behind = connection.execute(_BEHIND).all()
     for room in behind:
-        left -= _follow(connection, room, left)
-        if left <= 0:
+        taken = _follow(connection, room, left, characters)
+        left -= len(taken)
+        characters -= sum(map(len, taken))
+        if left <= 0 or characters <= 0:
             return True
     return len(behind) == AT_ONCE
 
 
-def _follow(connection: Connection, room: Any, limit: int) -> int:
-    """Take up at most so many messages of a room, and return how many it were."""
+def _follow(connection: Connection, room: Any, limit: int, characters: int) -> list[str]:
+    """Take up so many messages of a room, and about so much text, at most; return their texts."""
     if room.number is None:
         _add(connection, room.id)
     held = connection.execute(_HELD, {"room_id": room.id}).first()
     if held is None:  # another node is at it
-        return 0
-    new = connection.execute(_NEW, {"room_id": room.id, "reached": held.revision, "limit": limit}).all()
+        return []
+    new = []
+    found = connection.execute(_NEW, {"room_id": room.id, "reached": held.revision, "limit": limit})
+    for row in found:
+        new.append(row)
+        characters -= len(row.text)
+        if characters <= 0:
+            break
+    found.close()
     put = [{"place": _place(held.number, row.seq), "words": " ".join(words_of(row.text))} for row in new]
     if put:
         connection.execute(_PUT[connection.dialect.name], put)
     _cut(connection, held.number, room.first_seq)
     # Revisions may also have gone to members and settings, which have no words.
-    reached = new[-1].revision if len(new) == limit else max(room.revision, held.revision)
+    is_cut = len(new) == limit or characters <= 0
+    reached = new[-1].revision if is_cut else max(room.revision, held.revision)
     connection.execute(_REACHED, {"of": held.number, "revision": reached, "first_seq": room.first_seq})
-    return len(new)
+    return [row.text for row in new]
 
 
 def _add(connection: Connection, room_id: str) -> None:
@@ -119,10 +130,11 @@ def _add(connection: Connection, room_id: str) -> None:
 
 def forget(connection: Connection, room_id: str) -> None:
     """Delete what is indexed of a room."""
-    held = connection.execute(_HELD, {"room_id": room_id}).first()
-    if held is not None:
-        _cut(connection, held.number, 2**32)
-        connection.execute(indexed.delete().where(indexed.c.number == held.number))
+    of_room = select(indexed.c.number).where(indexed.c.room_id == room_id).with_for_update()
+    number = connection.execute(of_room).scalar()
+    if number is not None:
+        _cut(connection, number, 2**32)
+        connection.execute(indexed.delete().where(indexed.c.number == number))
 
 
 def _cut(connection: Connection, number: int, first_seq: int) -> None:
@@ -178,7 +190,7 @@ def _statement(dialect: str, *, paged: bool) -> TextClause:
 
 def _as_now(found: Iterable[Message], words: tuple[str, ...]) -> list[Message]:
     """Without those that were edited since they were indexed and no longer hold the words."""
-    return [message for message in found if holds(message.text, words)]
+    return [message for message in found if message.edited_at is None or holds(message.text, words)]
 
 
 def _phrase(dialect: str, words: tuple[str, ...]) -> str:

@@ -24,7 +24,7 @@ _REASONS = {
     "08P01": "it does not speak as PostgreSQL does; check host and port",
     "28": "it refuses that user or password; check both",
     "3D000": "there is no such database; make it with createdb",
-    "42501": "that user may not make tables there; make it the owner of the database",
+    "42501": "that user may not make or change its tables; make it their owner, and that of the database",
     "53300": "it has too many connections already; raise max_connections",
     "57P03": "it is starting or stopping; try again in a moment",
     "25006": "it is read-only; name the primary server",
@@ -104,6 +104,8 @@ def _reason(cause: BaseException) -> str:
         return "it does not answer; check host and port"
     if isinstance(cause, socket.gaierror):
         return "there is no such host; check its name"
+    if isinstance(cause, ConnectionError) and "SSL" in str(cause):
+        return "it takes no TLS; write sslmode=disable, or switch TLS on there"
     if isinstance(cause, OSError):
         return "nobody answers there; start the server, or check host and port"
     return " ".join(str(cause).split()) or type(cause).__name__

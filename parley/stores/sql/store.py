@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Sequence
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, make_url, select
 from sqlalchemy.exc import ArgumentError
 
@@ -18,8 +19,8 @@ from parley.stores.sql.schema import meta
 class SqlStore:
     """Keeps the promises of `Store`.
 
-    Each step is one transaction, a function in `people`, `rooms` or `history`; how they run, and the
-    append, are the database's. `synchronous` is SQLite's: with `FULL` what is acknowledged outlives a
+    Each step is one transaction, a function in the module of its noun; how they run, and the append, are
+    the database's. `synchronous` is SQLite's: with `FULL` what is acknowledged outlives a
     power cut, with `NORMAL` only a crash of the process, and with `OFF` a power cut may damage the
     file. Raises `StartError` for a URL that makes no sense.
     """
@@ -46,6 +47,9 @@ class SqlStore:
 
     async def keep(self, name: str, value: str) -> str:
         return await self._database.write(people.keep, name, value)
+
+    async def kept(self, name: str) -> str | None:
+        return await self._database.read(people.kept, name)
 
     # People
 
@@ -138,10 +142,13 @@ class SqlStore:
         return await self._database.write(history.mark_read, room_id, user_id, seq)
 
     async def search(self, query: Query) -> Found:
+        is_behind = True
         for _ in range(search.CATCH_UP_STEPS):
-            if not await self.index():
+            is_behind = await self.index()
+            if not is_behind:
                 break
-        return await self._database.search(search.search, query)
+        found = await self._database.search(search.search, query)
+        return replace(found, complete=not is_behind)
 
     # Upkeep
 

@@ -181,7 +181,7 @@ BEGIN
         -- As `parley.stores.sql.counters` does it. Last, because these rows are shared by all rooms.
         INSERT INTO counters AS c (name, minute, shard, value) VALUES
             ('messages', 0, pg_backend_pid() % 16, sent - trimmed),
-            ('sent', extract(epoch FROM now())::bigint / 60, pg_backend_pid() % 16, sent)
+            ('sent', floor(extract(epoch FROM now()) / 60)::bigint, pg_backend_pid() % 16, sent)
         ON CONFLICT (name, minute, shard) DO UPDATE SET value = c.value + excluded.value;
     END IF;
 END
