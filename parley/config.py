@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     bus: str = Field("memory://", description="how nodes talk to each other: memory://")
     secret: SecretStr | None = Field(None, description="key for signing; made and kept on the first start")
     guests: bool = Field(True, description="whether people may come in with only a name")
+    registration: bool = Field(True, description="whether people may make an account")
     session_ttl: int = Field(
         3600, ge=10, le=31_536_000, description="seconds a guest stays after the last message"
     )

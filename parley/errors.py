@@ -154,6 +154,13 @@ class TokenExpired(Unauthenticated):
     sentence = "The session has expired."
 
 
+class WrongPassword(Unauthenticated):
+    """Raised when name and password do not belong together, whichever of them is wrong."""
+
+    code = "wrong_password"
+    sentence = "There is no account of that name and password."
+
+
 class NotAllowed(Forbidden):
     """Raised when the caller's role does not permit the operation."""
 
@@ -189,6 +196,13 @@ class GuestsNotAllowed(Forbidden):
     sentence = "This server takes no guests."
 
 
+class RegistrationClosed(Forbidden):
+    """Raised when this server lets nobody make an account."""
+
+    code = "registration_closed"
+    sentence = "This server takes no new accounts."
+
+
 class RoomNotFound(NotFound):
     """Raised when the room does not exist, is closed, or is none of the caller's business."""
 
@@ -201,6 +215,13 @@ class UserNotFound(NotFound):
 
     code = "user_not_found"
     sentence = "There is no such user."
+
+
+class SessionNotFound(NotFound):
+    """Raised when there is no such session of the caller."""
+
+    code = "session_not_found"
+    sentence = "There is no such session."
 
 
 class MessageNotFound(NotFound):

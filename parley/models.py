@@ -82,13 +82,43 @@ class User(Model):
 
 
 class Session(Model):
-    """A token and when it ends. Only the token's SHA-256 is kept."""
+    """Somebody signed in on one device, and when that ends. `label` says which device.
+
+    A guest's one token is known by its SHA-256. A person's tokens name their session; `generation` counts how
+    often the refresh token was changed for a new one, the last time at `rotated_at`.
+    """
 
     id: str
     user_id: str
     token_hash: bytes
     created_at: Time
     expires_at: Time
+    label: str = ""
+    generation: int = 0
+    rotated_at: Time | None = None
+
+
+class UserList(Model):
+    """Some users; `next` asks for more."""
+
+    items: list[User]
+    next: str | None = None
+
+
+class Device(Model):
+    """One of the caller's sessions; `current` is the one that asks."""
+
+    id: str
+    label: str
+    created_at: Time
+    expires_at: Time
+    current: bool
+
+
+class DeviceList(Model):
+    """Where the caller is signed in."""
+
+    items: list[Device]
 
 
 class Room(Model):

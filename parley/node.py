@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from secrets import token_urlsafe
 
 import structlog
 
@@ -22,7 +23,9 @@ from parley.services.core import Core
 from parley.services.housekeeping import Housekeeping
 from parley.services.journal import Journal
 from parley.services.messages import Messages
+from parley.services.passwords import Passwords
 from parley.services.rooms import Rooms
+from parley.services.sessions import Sessions
 from parley.services.stats import Statistics
 from parley.stores.base import Store
 
@@ -68,16 +71,27 @@ class Node:
         )
         self.repair = Repair(self.store, self.hub)
         lobby = await rooms.open_lobby()
-        accounts = Accounts(self.store, self.settings, self.hub, lobby.id)
-        messages = Messages(self.store, self.journal, rooms, accounts, self.hub, self.settings)
+        secret = await self._secret()
+        sessions = Sessions(self.store, self.settings, self.hub, secret)
+        passwords = Passwords()
+        self._ending.callback(passwords.close)
+        accounts = Accounts(self.store, self.settings, self.hub, sessions, passwords, lobby.id)
+        messages = Messages(self.store, self.journal, rooms, sessions, self.hub, self.settings)
         stats = Statistics(self.store, self.hub)
-        self.core = Core(store=self.store, accounts=accounts, rooms=rooms, messages=messages, stats=stats)
+        self.core = Core(
+            store=self.store,
+            accounts=accounts,
+            sessions=sessions,
+            rooms=rooms,
+            messages=messages,
+            stats=stats,
+        )
         resume = Resume(self.hub, self.repair)
         self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, loop=loop)
         self.hub.on_live = self._want
         await self.bus.start(self._arrived)
         self._ending.push_async_callback(self.bus.stop)
-        self._ending.push_async_callback(accounts.save_sessions)
+        self._ending.push_async_callback(sessions.save)
         self.repair.start(self._died)
         self._ending.push_async_callback(self.repair.stop)
         housekeeping = Housekeeping(self.store, self.settings, rooms.closed)
@@ -89,6 +103,11 @@ class Node:
             self._ending.push_async_callback(background.stop, background.start(work, name, self._died))
         self.journal.start(self._died)
         self._ending.push_async_callback(self.drain)
+
+    async def _secret(self) -> str:
+        """The key that signs tokens: the operator's, or one that is made once and kept with the chat."""
+        given = self.settings.secret
+        return given.get_secret_value() if given else await self.store.keep("secret", token_urlsafe(32))
 
     async def drain(self) -> None:
         """Take nothing new, write what was taken and send the clients away to come back."""
@@ -149,7 +168,7 @@ class Node:
         while True:
             await asyncio.sleep(STEP_SECONDS)
             try:
-                await self.core.accounts.save_sessions()
+                await self.core.sessions.save()
                 await self._end_sessions()
             except ParleyError as error:
                 log.warning("sessions will be looked at again", code=error.code)

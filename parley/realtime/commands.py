@@ -3,10 +3,10 @@
 from asyncio import Future
 
 from parley.errors import InvalidField
-from parley.models import Applied, Model, Room, User
+from parley.models import Applied, DeviceList, Model, Room, User
 from parley.realtime import protocol as p
-from parley.services.accounts import Caller
 from parley.services.core import Core
+from parley.services.sessions import Caller
 
 Writing = p.MessageSend | p.MessageEdit | p.MessageDelete | p.MessageReact | p.MessageUnreact
 """Commands that only need the journal: they are handed over at once, and answered when they are durable."""
@@ -59,6 +59,20 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
     match command:
         case p.ProfileSee():
             return UserAnswer(user=await core.accounts.see(user.id))
+        case p.ProfileChange():
+            return UserAnswer(user=await core.accounts.change_profile(caller, command.display_name))
+        case p.PasswordChange():
+            await core.accounts.change_password(caller, command.password, command.new_password)
+            return p.Done()
+        case p.UserSee():
+            return UserAnswer(user=await core.accounts.see(user.id if command.user == "me" else command.user))
+        case p.UserFind():
+            return await core.accounts.find(command.query, command.cursor, command.limit)
+        case p.SessionListing():
+            return DeviceList(items=await core.sessions.devices(caller))
+        case p.SignOut(session=str(session_id)):
+            await core.sessions.sign_out_device(caller, session_id)
+            return p.Done()
         case p.RoomCreate():
             return RoomAnswer(
                 room=await rooms.create(

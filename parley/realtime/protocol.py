@@ -77,8 +77,42 @@ class ProfileSee(Command, tag="profile.see"):
     """Who am I?"""
 
 
+class ProfileChange(Command, tag="profile.change"):
+    """Be shown under another name."""
+
+    display_name: Annotated[str, Meta(max_length=1000)]
+
+
+class PasswordChange(Command, tag="password.change"):
+    """Take another password; all my other devices are signed out."""
+
+    password: Annotated[str, Meta(max_length=2000)]
+    new_password: Annotated[str, Meta(max_length=2000)]
+
+
+class UserSee(Command, tag="user.see"):
+    """See somebody, by id or name."""
+
+    user: Key
+
+
+class UserFind(Command, tag="user.find"):
+    """People whose name or display name begins so."""
+
+    query: Key
+    cursor: Annotated[str, Meta(max_length=200)] | None = None
+    limit: Limit = 50
+
+
 class SignOut(Command, tag="session.end"):
-    """End my session here and everywhere it is used."""
+    """End my session, or another one of mine, or all of them."""
+
+    session: Key | None = None
+    everywhere: bool = False
+
+
+class SessionListing(Command, tag="session.list"):
+    """Where am I signed in?"""
 
 
 class RoomCreate(Command, tag="room.create"):
@@ -217,6 +251,11 @@ class ReadMark(Command, tag="read.mark"):
 AnyCommand = (
     Hello
     | ProfileSee
+    | ProfileChange
+    | PasswordChange
+    | UserSee
+    | UserFind
+    | SessionListing
     | SignOut
     | RoomCreate
     | RoomSee

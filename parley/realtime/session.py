@@ -30,7 +30,7 @@ from parley.realtime import commands, protocol
 from parley.realtime.protocol import AnyCommand, Close, Hello, MessageAnswer, Ref
 from parley.realtime.resume import ANOTHER_HISTORY
 from parley.realtime.transport import MAX_PENDING_BYTES, Realtime, Transport
-from parley.services.accounts import Caller
+from parley.services.sessions import Caller
 
 PAUSE_AT = 256
 """Unanswered commands at which a connection is no longer read from; half of it starts reading again."""
@@ -173,7 +173,7 @@ class Session:
     async def renew(self) -> None:
         """Ask how long the session lasts by now, and end if it is over. Raises `StoreUnavailable`."""
         try:
-            self._caller = await self._node.core.accounts.renew(self._known)
+            self._caller = await self._node.core.sessions.renew(self._known)
         except Unauthenticated as error:
             self.end(error.code)
 
@@ -242,9 +242,9 @@ class Session:
                 await self._enter(item.room)
             case Hello():
                 await self._hello(item)
-            case protocol.SignOut():
+            case protocol.SignOut(session=None):
                 done = protocol.answer(item.ref, protocol.Done())
-                await core.accounts.sign_out(self._known, partial(self._reply, done))
+                await core.sessions.sign_out(self._known, item.everywhere, partial(self._reply, done))
             case protocol.RoomOpen():
                 await self._open(item)
             case _:
@@ -291,10 +291,10 @@ class Session:
         if self._caller is not None:
             raise InvalidField("hello was said already.")
         node = self._node
-        caller = self._caller = await node.core.accounts.authenticate(hello.token or self._token)
+        caller = self._caller = await node.core.sessions.authenticate(hello.token or self._token)
         # From here on it hears of joins, leaves and sign-outs, so that none can fall between the reads.
         node.hub.connected(self)
-        self._caller = await node.core.accounts.renew(caller)
+        self._caller = await node.core.sessions.renew(caller)
         rooms = await node.core.rooms.mine(caller.user.id)
         mine = {room.id for room in rooms}
         opened = [key for key in hello.since if key not in mine][:MAX_ROOMS]

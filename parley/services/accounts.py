@@ -1,50 +1,79 @@
-"""Who takes part: guests, their sessions and how long those last."""
-
-from collections.abc import Callable
-from typing import NamedTuple
+"""Who takes part: people with an account, and guests with only a name."""
 
 from msgspec.structs import replace
 
-from parley import security
 from parley.config import Settings
-from parley.errors import GuestsNotAllowed, NameTaken, TokenExpired, TokenInvalid, TokenMissing, UserNotFound
-from parley.ids import Time, from_ms, new_id, now, now_ms
-from parley.models import Model, Session, User
+from parley.errors import (
+    GuestsNotAllowed,
+    NameTaken,
+    NotAllowed,
+    RegistrationClosed,
+    UserNotFound,
+    WrongPassword,
+)
+from parley.ids import as_id, new_id, now
+from parley.models import User, UserList
 from parley.services import names
+from parley.services.limits import Limiter
 from parley.services.live import Live
+from parley.services.passwords import Passwords
+from parley.services.sessions import Caller, Sessions, SignedIn
 from parley.stores.base import Store
-
-MAX_TOKEN = 4096
-
-
-class Caller(NamedTuple):
-    """Who is asking, and by which session."""
-
-    user: User
-    session: Session
-
-
-class SignedIn(Model):
-    """A new session. The token is shown this once."""
-
-    user: User
-    token: str
-    refresh_token: str | None = None
-    expires_at: Time
 
 
 class Accounts:
-    """Guests and their sessions. A guest's session ends `session_ttl` seconds after their last message."""
+    """Coming in, and what is known of each other."""
 
-    def __init__(self, store: Store, settings: Settings, live: Live, lobby_id: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        live: Live,
+        sessions: Sessions,
+        passwords: Passwords,
+        lobby_id: str,
+    ) -> None:
         self._store = store
         self._live = live
         self._settings = settings
+        self._sessions = sessions
+        self._passwords = passwords
         self._lobby_id = lobby_id
-        self._extended: dict[str, Time] = {}
-        self._seen: dict[str, Time] = {}
+        # Guessing one password from one place, one from many places, many from one place. All three fill
+        # up again by themselves, so that nobody is locked out for good.
+        self._guesses = (Limiter(1 / 10, 5), Limiter(1 / 2, 50), Limiter(1, 20))
+        self._arrivals = Limiter(1, 30)
 
-    async def guest(self, display_name: str) -> SignedIn:
+    async def register(
+        self, name: str, password: str, display_name: str | None, label: str, address: str
+    ) -> SignedIn:
+        """Make an account and sign in. Raises `RegistrationClosed`, `InvalidField`, `NameTaken`,
+        `RateLimited`."""
+        if not self._settings.registration:
+            raise RegistrationClosed
+        name = names.user_name(name)
+        shown = names.display_name(display_name) if display_name is not None else name
+        self._arrivals.take(address)
+        user = User(id=new_id(), name=name, display_name=shown, kind="person", last_seen_at=now())
+        await self._store.add_user(user, [self._lobby_id], await self._passwords.hash(password))
+        return await self._sessions.begin(user, label)
+
+    async def sign_in(self, name: str, password: str, label: str, address: str) -> SignedIn:
+        """Sign in on one more device. Raises `WrongPassword`, also where there is no such account, and
+        `RateLimited`."""
+        key = names.folded(name)
+        tries = (f"{key} {address}", key, address)
+        for limiter, who in zip(self._guesses, tries, strict=True):
+            limiter.take(who)
+        user = await self._store.user(key) if names.is_user_name(key) else None
+        kept = await self._store.password_hash(user.id) if user is not None else None
+        if not await self._passwords.is_right(password, kept) or user is None:
+            raise WrongPassword
+        for limiter, who in zip(self._guesses[:2], tries[:2], strict=True):
+            limiter.give_back(who)
+        return await self._sessions.begin(user, label)
+
+    async def guest(self, display_name: str, label: str = "") -> SignedIn:
         """Let somebody in under a display name. Raises `GuestsNotAllowed`, `InvalidField`."""
         self._check_guests()
         guest_id = new_id()
@@ -56,7 +85,7 @@ class Accounts:
             last_seen_at=now(),
         )
         await self._store.add_user(user, [self._lobby_id])
-        return await self._sign_in(user)
+        return await self._sessions.begin(user, label)
 
     async def walk_in(self, display_name: str) -> User:
         """The guest behind the one-liners: the same one for the same name, made on first use.
@@ -76,83 +105,47 @@ class Accounts:
                 await self._store.add_user(user, [self._lobby_id])
             except NameTaken:  # somebody walked in under this name at the same moment
                 return await self.see(name)
-        self._seen[user.id] = now()
+        self._sessions.saw(user.id)
         return user
-
-    async def authenticate(self, token: str | None) -> Caller:
-        """Who this token belongs to. Raises `TokenMissing`, `TokenInvalid`, `TokenExpired`."""
-        if not token:
-            raise TokenMissing
-        return await self._current(security.token_hash(token[:MAX_TOKEN]))
-
-    async def renew(self, caller: Caller) -> Caller:
-        """The caller as they are now. Raises `TokenInvalid` if they signed out, `TokenExpired`."""
-        return await self._current(caller.session.token_hash)
-
-    async def _current(self, token_hash: bytes) -> Caller:
-        found = await self._store.session(token_hash)
-        if found is None:
-            raise TokenInvalid
-        session, user = found
-        end = max(session.expires_at, self._extended.get(session.id, session.expires_at))
-        if end <= now():
-            raise TokenExpired
-        return Caller(user, replace(session, expires_at=end))
-
-    async def sign_out(self, caller: Caller, done: Callable[[], None] = lambda: None) -> None:
-        """End the caller's session; `done` is called before its connections are closed."""
-        await self._store.end_session(caller.session.id)
-        self._extended.pop(caller.session.id, None)
-        done()
-        self._live.ended(caller.user.id, caller.session.id, "signed out")
 
     async def see(self, key: str) -> User:
         """A user by id or name. Raises `UserNotFound`."""
         if "\x00" in key:  # some stores could not even look for it
             raise UserNotFound
-        user = await self._store.user(key)
+        user = await self._store.user(as_id(key) or names.folded(key))
         if user is None:
             raise UserNotFound
+        return self._shown(user)
+
+    async def find(self, text: str, cursor: str | None, limit: int) -> UserList:
+        """Users whose name or display name begins so. Raises `InvalidField`."""
+        wanted = names.folded(names.display_name(text, "query"))
+        found = await self._store.find_users(wanted, names.cursor(cursor), limit + 1)
+        items = [self._shown(user) for user in found[:limit]]
+        return UserList(items=items, next=items[-1].id if len(found) > limit else None)
+
+    async def change_profile(self, caller: Caller, display_name: str) -> User:
+        """Be shown under another name. Raises `InvalidField`."""
+        changed = await self._store.change_user(caller.user.id, names.display_name(display_name))
+        return self._shown(changed)
+
+    async def change_password(self, caller: Caller, password: str, new_password: str) -> None:
+        """Take another password; all other devices are signed out. Raises `WrongPassword`, `NotAllowed` for
+        guests, `InvalidField`, `RateLimited`."""
+        user_id = caller.user.id
+        kept = await self._store.password_hash(user_id)
+        if kept is None:
+            raise NotAllowed("Only people with an account have a password.")
+        self._guesses[1].take(caller.user.name)
+        if not await self._passwords.is_right(password, kept):
+            raise WrongPassword
+        await self._store.change_password(user_id, await self._passwords.hash(new_password))
+        self._guesses[1].give_back(caller.user.name)
+        await self._sessions.sign_out_others(caller)
+
+    def _shown(self, user: User) -> User:
         return replace(user, online=self._live.is_online(user.id))
-
-    def spoke(self, session: Session) -> None:
-        """Note that a session was used to say something, which moves its end.
-
-        Kept here until `save_sessions`, so that a message costs no second write.
-        """
-        self._extended[session.id] = self._end()
-        self._seen[session.user_id] = now()
-
-    async def save_sessions(self) -> None:
-        """Write down who was seen and which session ends have moved. Called about once a second."""
-        if self._seen:
-            seen = dict(self._seen)
-            await self._store.saw(seen)
-            for user_id, at in seen.items():
-                if self._seen.get(user_id) == at:
-                    del self._seen[user_id]
-        if self._extended:
-            saved = dict(self._extended)
-            await self._store.extend_sessions(saved)
-            for session_id, end in saved.items():
-                if self._extended.get(session_id) == end:
-                    del self._extended[session_id]
 
     def _check_guests(self) -> None:
         if not self._settings.guests:
             raise GuestsNotAllowed
-
-    async def _sign_in(self, user: User) -> SignedIn:
-        token = security.new_token()
-        session = Session(
-            id=new_id(),
-            user_id=user.id,
-            token_hash=security.token_hash(token),
-            created_at=now(),
-            expires_at=self._end(),
-        )
-        await self._store.add_session(session)
-        return SignedIn(user=user, token=token, expires_at=session.expires_at)
-
-    def _end(self) -> Time:
-        return from_ms(now_ms() + self._settings.session_ttl * 1000)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from parley.services.accounts import Accounts
 from parley.services.messages import Messages
 from parley.services.rooms import Rooms
+from parley.services.sessions import Sessions
 from parley.services.stats import Statistics
 from parley.stores.base import Store
 
@@ -15,6 +16,7 @@ class Core:
 
     store: Store
     accounts: Accounts
+    sessions: Sessions
     rooms: Rooms
     messages: Messages
     stats: Statistics

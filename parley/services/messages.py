@@ -22,10 +22,10 @@ from parley.models import (
     User,
 )
 from parley.services import names
-from parley.services.accounts import Accounts
 from parley.services.journal import Journal
 from parley.services.live import Live
 from parley.services.rooms import Rooms
+from parley.services.sessions import Sessions
 from parley.stores.base import Query, Store, newest_first
 from parley.words import words_of
 
@@ -44,14 +44,14 @@ class Messages:
         store: Store,
         journal: Journal,
         rooms: Rooms,
-        accounts: Accounts,
+        sessions: Sessions,
         live: Live,
         settings: Settings,
     ) -> None:
         self._store = store
         self._journal = journal
         self._rooms = rooms
-        self._accounts = accounts
+        self._sessions = sessions
         self._live = live
         self._max_bytes = settings.max_message_bytes
 
@@ -86,7 +86,7 @@ class Messages:
         )
         future = self._journal.write(change)
         if session is not None:
-            future.add_done_callback(partial(self._spoke, session))
+            future.add_done_callback(partial(self._spoke, session, user))
         return future
 
     def edit(self, user: User, room_id: str, message_id: str, text: str) -> Future[Applied]:
@@ -114,9 +114,9 @@ class Messages:
             )
         )
 
-    def _spoke(self, session: Session, future: Future[Applied]) -> None:
+    def _spoke(self, session: Session, user: User, future: Future[Applied]) -> None:
         if not future.cancelled() and future.exception() is None:
-            self._accounts.spoke(session)
+            self._sessions.spoke(session, user)
 
     # Reading
 

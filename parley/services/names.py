@@ -1,16 +1,36 @@
 """What names and texts may look like: normalised Unicode, nothing invisible, nothing that reorders the
 line."""
 
+import re
 import unicodedata
 
 from parley.errors import EmptyMessage, InvalidField, MessageTooLong, RoomNotFound
 from parley.ids import Time, as_id, now, to_ms
 
+_USER_NAME = re.compile(r"[^\W_](?:[^\W_]|[._-]){1,31}")
 MAX_NAME = 64
 MAX_EMOJI_BYTES = 64
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _JOINERS = {"\u200d", "\ufe0f"}
 """Zero-width joiner and variation selector: invisible, and part of many an emoji."""
+
+
+def folded(text: str) -> str:
+    """A name as names are compared: without regard to case."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def user_name(text: str) -> str:
+    """A login name: letters, digits and `.`, `_`, `-`, 2 to 32 of them. Raises `InvalidField`."""
+    name = folded(text)
+    if not _USER_NAME.fullmatch(name) or name == "me" or name.startswith("guest-") or as_id(name):
+        raise InvalidField("name: 2 to 32 letters, digits, `.`, `_` or `-`; not `me`, nothing like an id.")
+    return name
+
+
+def is_user_name(text: str) -> bool:
+    """Whether an account could have that name."""
+    return _USER_NAME.fullmatch(text) is not None
 
 
 def room_name(text: str) -> str:
@@ -27,7 +47,7 @@ def room_key(text: str) -> str:
     """What a room is looked up by: its id, or its name however it was typed. Raises `RoomNotFound`."""
     if "\x00" in text:
         raise RoomNotFound  # some stores could not even look for it
-    return as_id(text) or unicodedata.normalize("NFC", text).casefold()
+    return as_id(text) or folded(text)
 
 
 def display_name(text: str, field: str = "display_name") -> str:

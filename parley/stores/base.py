@@ -59,6 +59,7 @@ class UserState(Model):
 
     user: User
     deleted_at: Time | None = None
+    password_hash: str | None = None
 
 
 class RoomState(Model):
@@ -115,12 +116,25 @@ class Store(Protocol):
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
+    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
         """Add a user and make them a member of these rooms. Raises `NameTaken`, `RoomNotFound`,
         `RoomFull`."""
 
     async def user(self, key: str) -> User | None:
         """The user of that id or name."""
+
+    async def password_hash(self, user_id: str) -> str | None:
+        """The hash of a user's password; None where there is no such user or they have no password."""
+
+    async def find_users(self, text: str, after: str | None, limit: int) -> list[User]:
+        """Users whose name or display name begins with `text`, which is casefolded, in the order of their
+        ids, those after that id."""
+
+    async def change_user(self, user_id: str, display_name: str) -> User:
+        """Give a user another display name; return them as they are now. Raises `UserNotFound`."""
+
+    async def change_password(self, user_id: str, password_hash: str) -> None:
+        """Put another password in place of the old one. Raises `UserNotFound`."""
 
     async def add_session(self, session: Session) -> None:
         """Remember a session. Raises `UserNotFound`."""
@@ -128,6 +142,18 @@ class Store(Protocol):
     async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
         """The session of that token and whose it is, ended or not is the caller's question. None if
         unknown."""
+
+    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
+        """As `session`, by the session's id."""
+
+    async def sessions_of(self, user_id: str) -> list[Session]:
+        """All of a user's sessions, in the order of their ids."""
+
+    async def rotate_session(
+        self, session_id: str, generation: int, at: Time, expires_at: Time
+    ) -> Session | None:
+        """Move a session that is at `generation` to the next one, and its end to that time; return it as it
+        is then. None if there is no such session or it is not at that generation."""
 
     async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
         """Move the end of sessions (id -> time) to later; never to earlier, and unknown ones are passed
@@ -174,6 +200,9 @@ class Store(Protocol):
 
         What is too much is gone when this returns. Raises `RoomNotFound`.
         """
+
+    async def owns_room(self, user_id: str, closed_after: Time) -> bool:
+        """Whether a room that the user created is open, or was closed after that moment."""
 
     async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
         """Close open rooms that have reached `expires_at`, at most so many, and return them as they are then.
@@ -249,8 +278,11 @@ class Store(Protocol):
         """Prepare some of what is new for searching; True if there is more. A step of a few milliseconds."""
 
     async def purge(self, before: Time, limit: int) -> int:
-        """Delete what nobody can reach any more: rooms that were closed and sessions that ended before that
-        moment. About so many messages at most; return how many rows it were, 0 when nothing is left."""
+        """Delete what nobody can reach any more: rooms that were closed and sessions of people that ended
+        before that moment; a guest's session goes with the guest.
+
+        About so many messages at most; return how many rows it were, 0 when nothing is left.
+        """
 
     async def stats(self, at: Time) -> Stats:
         """How much there is, without counting messages. `online` is the caller's to fill in."""
@@ -261,6 +293,11 @@ class Store(Protocol):
 
     async def load(self, records: Sequence[Record]) -> None:
         """Write records that another store dumped, in their order, as they are. For an empty store only."""
+
+
+def is_named(user: User, text: str) -> bool:
+    """Whether a user's name or display name begins with a casefolded text."""
+    return user.name.startswith(text) or user.display_name.casefold().startswith(text)
 
 
 def can_be_told(messages: Sequence[Message], limit: int) -> bool:

@@ -87,6 +87,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             for operation in item.values():
                 asked = {parameter["name"] for parameter in operation.get("parameters", ())}
                 names_something = "requestBody" in operation or "{" in path or "room" in asked
-                operation["responses"] |= problems.responses("security" in operation, names_something)
+                operation["responses"] |= problems.responses(names_something)
         app.openapi_schema = schema
     return app.openapi_schema

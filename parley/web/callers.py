@@ -8,8 +8,8 @@ from starlette.requests import HTTPConnection, Request
 
 from parley.errors import Draining
 from parley.node import Node
-from parley.services.accounts import Caller
 from parley.services.core import Core
+from parley.services.sessions import Caller
 
 # Declared for the OpenAPI page; the header is read by `bearer`, which WebSockets use as well.
 _scheme = HTTPBearer(auto_error=False, description="The token that signing in answers.")
@@ -27,6 +27,16 @@ def bearer(connection: HTTPConnection) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+def address(connection: HTTPConnection) -> str:
+    """Where a request comes from."""
+    return connection.client.host if connection.client else ""
+
+
+def label(connection: HTTPConnection) -> str:
+    """What the caller's program calls itself: a name for the session in the list of devices."""
+    return connection.headers.get("user-agent", "")
+
+
 def _core(request: Request) -> Core:
     node = node_of(request)
     if node.state != "ready":
@@ -38,7 +48,7 @@ CoreOf = Annotated[Core, Depends(_core)]
 
 
 async def _caller(request: Request, core: CoreOf, _: Annotated[Any, Depends(_scheme)]) -> Caller:
-    return await core.accounts.authenticate(bearer(request))
+    return await core.sessions.authenticate(bearer(request))
 
 
 CallerOf = Annotated[Caller, Depends(_caller)]

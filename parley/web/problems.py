@@ -124,12 +124,16 @@ def schema() -> dict[str, Any]:
     return TypeAdapter(Problem).json_schema()
 
 
-def responses(signed_in: bool, names_something: bool) -> dict[str, Any]:
+def responses(names_something: bool) -> dict[str, Any]:
     """The failures that an operation may answer, for the OpenAPI page."""
-    told = {422: "The request makes no sense as it stands.", 503: "Not now; try again in a moment."}
-    told |= {403: "Not allowed.", 409: "Taken, full or at its limit."}
-    if signed_in:
-        told |= {401: "Sign in first."}
+    told = {
+        401: "Sign in first.",
+        403: "Not allowed.",
+        409: "Taken, full or at its limit.",
+        422: "The request makes no sense as it stands.",
+        429: "Too often; wait a moment.",
+        503: "Not now; try again in a moment.",
+    }
     if names_something:
         told |= {404: "No such thing, or none that you may see."}
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -29,6 +29,40 @@ class GuestBody(Body):
     display_name: str = Field(min_length=1, max_length=1000, examples=["Ann"])
 
 
+class AccountBody(Body):
+    """Who wants an account."""
+
+    name: str = Field(max_length=200, examples=["ann"])
+    password: str = Field(max_length=2000, examples=["correct horse battery"])
+    display_name: str | None = Field(None, max_length=1000, examples=["Ann"])
+
+
+class SignInBody(Body):
+    """Who signs in."""
+
+    name: str = Field(max_length=200, examples=["ann"])
+    password: str = Field(max_length=2000, examples=["correct horse battery"])
+
+
+class RefreshBody(Body):
+    """A refresh token."""
+
+    refresh_token: str = Field(max_length=4096)
+
+
+class ProfileBody(Body):
+    """What others read."""
+
+    display_name: str = Field(max_length=1000, examples=["Ann"])
+
+
+class PasswordBody(Body):
+    """The old password and the new one."""
+
+    password: str = Field(max_length=2000)
+    new_password: str = Field(max_length=2000)
+
+
 class RoomBody(Body):
     """A room to be made; a name, a title, or both."""
 

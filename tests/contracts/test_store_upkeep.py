@@ -116,6 +116,18 @@ async def test_a_guest_is_kept_by_the_rooms_that_they_made(kitchen: Kitchen, sto
     assert await store.expire_guests(at(111), at(100), 10) == [dora.id]
 
 
+async def test_whose_room_is_open_or_has_just_closed(kitchen: Kitchen, store: Store) -> None:
+    dora = a_guest("dora", at(0))
+    await store.add_user(dora)
+    assert not await store.owns_room(dora.id, at(0))
+    await store.add_room(a_room("doras", created_by=dora.id, expires_at=at(100)), dora.id)
+    assert await store.owns_room(dora.id, at(1000))
+    await store.close_due_rooms(at(100), 10)
+    assert await store.owns_room(dora.id, at(99))
+    assert not await store.owns_room(dora.id, at(100))
+    assert not await store.owns_room(kitchen.bob.id, at(0))
+
+
 async def test_a_guest_who_was_seen_again_stays(kitchen: Kitchen, store: Store) -> None:
     dora = a_guest("dora", at(0))
     await store.add_user(dora)
@@ -180,6 +192,19 @@ async def test_sessions_that_ended_go(kitchen: Kitchen, store: Store) -> None:
         pass
     assert await store.session(b"a" * 32) is None
     assert await store.session(b"b" * 32) is not None
+
+
+async def test_a_guests_session_goes_with_the_guest(kitchen: Kitchen, store: Store) -> None:
+    dora = a_guest("dora", at(0))
+    await store.add_user(dora)
+    await store.add_session(a_session(dora, b"d" * 32, at(1)))
+    await store.add_session(a_session(kitchen.ann, b"a" * 32, at(2)))
+    while await store.purge(at(50), 1):
+        pass
+    assert await store.session(b"d" * 32) is not None
+    assert await store.session(b"a" * 32) is None
+    assert await store.expire_guests(at(50), at(40), 10) == [dora.id]
+    assert await store.session(b"d" * 32) is None
 
 
 async def of(store: Store, token_hash: bytes) -> str:

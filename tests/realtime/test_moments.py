@@ -78,7 +78,7 @@ async def test_a_join_in_the_middle_of_hello_is_heard_of(held: Node, store: Held
 async def test_a_leave_in_the_middle_of_hello_is_no_ghost(held: Node, store: Held) -> None:
     room = await kitchen(held)
     ann = await guest(held, "Ann")
-    caller = await held.core.accounts.authenticate(ann.token)
+    caller = await held.core.sessions.authenticate(ann.token)
     await held.core.rooms.join(caller.user, "kitchen")
     store.gate.clear()
     ref = ann.send(op="hello", token=ann.token)
@@ -95,11 +95,11 @@ async def test_a_leave_in_the_middle_of_hello_is_no_ghost(held: Node, store: Hel
 
 async def test_signing_out_in_the_middle_of_hello_ends_it(held: Node, store: Held) -> None:
     ann = await guest(held, "Ann")
-    caller = await held.core.accounts.authenticate(ann.token)
+    caller = await held.core.sessions.authenticate(ann.token)
     store.gate.clear()
     ann.send(op="hello", token=ann.token)
     await turn()
-    await held.core.accounts.sign_out(caller)
+    await held.core.sessions.sign_out(caller)
     store.gate.set()
     await until(lambda: ann.closed_with is not None)
     await turn()
@@ -204,7 +204,7 @@ async def test_session_ends_survive_a_store_that_is_away(
         patch.setattr(node.store, "extend_sessions", away)
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
-                await node.core.accounts.save_sessions()
+                await node.core.sessions.save()
     assert saved[0] == saved[1] != {}
 
 

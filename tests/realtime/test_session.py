@@ -250,7 +250,7 @@ async def test_a_session_that_runs_out_ends_its_connections() -> None:
         clock.shift(50)
         await say(ann, "I am still here")
         clock.shift(20)
-        await node.core.accounts.save_sessions()
+        await node.core.sessions.save()
         await node._end_sessions()
         assert (ann.closed_with, bob.closed_with) == (None, Close.SESSION_ENDED)
         assert (await Client(node, bob.token).ask(op="hello", token=bob.token))["error"][

@@ -28,7 +28,7 @@ CHECKS = [
 ]
 
 
-SIGN_OUT = "DELETE /api/v1/sessions/current"
+SIGN_OUT = {"DELETE /api/v1/sessions", "DELETE /api/v1/sessions/current"}
 
 
 def try_everything(server: ServerProcess, examples: int, headers: dict[str, str]) -> dict[str, set[int]]:
@@ -37,7 +37,7 @@ def try_everything(server: ServerProcess, examples: int, headers: dict[str, str]
     answered = {}
     for found in schema.get_all_operations():
         operation: Any = found.ok()  # type: ignore[union-attr]
-        if headers and operation.label == SIGN_OUT:
+        if headers and operation.label in SIGN_OUT:
             continue  # or all that follows would come from a stranger
         answered[operation.label] = {
             status for mode in GenerationMode for status in try_one(operation, mode, examples, headers)
@@ -80,7 +80,7 @@ def test_every_answer_is_documented(server: ServerProcess, ann: Person) -> None:
 @pytest.mark.slow
 def test_every_answer_to_strangers_is_documented(server: ServerProcess) -> None:
     answered = try_everything(server, 5, {})
-    open_to_all = {"POST /messages", "POST /api/v1/sessions/guest"}
+    open_to_all = {"POST /messages", "POST /api/v1/sessions/guest", "POST /api/v1/accounts"}
     assert all(401 in statuses for label, statuses in answered.items() if label not in open_to_all)
 
 

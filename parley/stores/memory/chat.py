@@ -49,6 +49,7 @@ class Chat:
     kept: dict[str, str] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
     removed: dict[str, UserState] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict)
     user_names: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     tokens: dict[bytes, str] = field(default_factory=dict)

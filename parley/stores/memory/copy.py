@@ -9,7 +9,8 @@ from parley.stores.memory.chat import Chat, Entry
 
 
 async def dump(chat: Chat) -> AsyncIterator[Record]:
-    states = [UserState(user=user) for user in chat.users.values()] + list(chat.removed.values())
+    states = [UserState(user=user, password_hash=chat.passwords.get(user.id)) for user in chat.users.values()]
+    states += chat.removed.values()
     for state in sorted(states, key=lambda state: state.user.id):
         yield state
     for session in sorted(chat.sessions.values(), key=lambda session: session.id):
@@ -44,6 +45,8 @@ def _load(chat: Chat, record: Record) -> None:
             chat.removed[user.id] = record
         else:
             chat.users[user.id] = user
+            if record.password_hash is not None:
+                chat.passwords[user.id] = record.password_hash
             chat.user_names[user.name] = user.id
     elif isinstance(record, Session):
         chat.sessions[record.id] = record

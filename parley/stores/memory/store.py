@@ -13,7 +13,7 @@ from parley.errors import (
     RoomNotFound,
     UserNotFound,
 )
-from parley.ids import Time, as_id, new_id, now, now_ms, to_ms
+from parley.ids import Time, as_id, new_id, now, now_ms
 from parley.models import (
     Applied,
     Change,
@@ -28,23 +28,21 @@ from parley.models import (
     User,
 )
 from parley.stores.base import (
-    MAX_SCAN,
     NEWEST_PAGE,
     Found,
     Query,
     Record,
     UserState,
     can_be_told,
-    newest_first,
+    is_named,
     newest_that_fit,
     resent,
     revised,
     sent,
     strange,
 )
-from parley.stores.memory import copy
+from parley.stores.memory import copy, upkeep
 from parley.stores.memory.chat import Chat, Entry
-from parley.words import holds
 
 
 class MemoryStore:
@@ -71,7 +69,7 @@ class MemoryStore:
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
+    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
         if user.name in self._chat.user_names:
             raise NameTaken
         entries = [self._open(room_id) for room_id in rooms]
@@ -79,12 +77,37 @@ class MemoryStore:
             raise RoomFull
         self._chat.users[user.id] = user
         self._chat.user_names[user.name] = user.id
+        if password_hash is not None:
+            self._chat.passwords[user.id] = password_hash
         at = now()
         for entry in entries:
             self._join(entry, user.id, Role.MEMBER, at)
 
     async def user(self, key: str) -> User | None:
         return self._chat.users.get(as_id(key) or self._chat.user_names.get(key, ""))
+
+    async def password_hash(self, user_id: str) -> str | None:
+        return self._chat.passwords.get(user_id)
+
+    async def find_users(self, text: str, after: str | None, limit: int) -> list[User]:
+        users = sorted(self._chat.users.values(), key=lambda user: user.id)
+        found = [each for each in users if is_named(each, text) and (after is None or each.id > after)]
+        return found[:limit]
+
+    async def change_user(self, user_id: str, display_name: str) -> User:
+        user = self._chat.users.get(user_id)
+        if user is None:
+            raise UserNotFound
+        user = self._chat.users[user_id] = replace(user, display_name=display_name)
+        for entry in self._chat.rooms.values():
+            if user_id in entry.members:
+                entry.members[user_id] = replace(entry.members[user_id], display_name=display_name)
+        return user
+
+    async def change_password(self, user_id: str, password_hash: str) -> None:
+        if user_id not in self._chat.users:
+            raise UserNotFound
+        self._chat.passwords[user_id] = password_hash
 
     async def saw(self, users: dict[str, Time]) -> None:
         for user_id, at in users.items():
@@ -116,10 +139,25 @@ class MemoryStore:
 
     async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
         session_id = self._chat.tokens.get(token_hash)
-        if session_id is None:
+        return await self.session_of(session_id) if session_id is not None else None
+
+    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
+        session = self._chat.sessions.get(session_id)
+        return (session, self._chat.users[session.user_id]) if session is not None else None
+
+    async def sessions_of(self, user_id: str) -> list[Session]:
+        sessions = (each for each in self._chat.sessions.values() if each.user_id == user_id)
+        return sorted(sessions, key=lambda session: session.id)
+
+    async def rotate_session(
+        self, session_id: str, generation: int, at: Time, expires_at: Time
+    ) -> Session | None:
+        session = self._chat.sessions.get(session_id)
+        if session is None or session.generation != generation:
             return None
-        session = self._chat.sessions[session_id]
-        return session, self._chat.users[session.user_id]
+        session = replace(session, generation=generation + 1, rotated_at=at, expires_at=expires_at)
+        self._chat.sessions[session_id] = session
+        return session
 
     async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
         for session_id, until in expires_at.items():
@@ -169,6 +207,10 @@ class MemoryStore:
             revision = entry.settings_revision = entry.room.revision + 1
             entry.room = replace(entry.room, history_limit=history_limit, revision=revision)
             self._trim(entry)
+
+    async def owns_room(self, user_id: str, closed_after: Time) -> bool:
+        rooms = (entry.room for entry in self._chat.rooms.values() if entry.room.created_by == user_id)
+        return any(room.closed_at is None or room.closed_at > closed_after for room in rooms)
 
     async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
         entries = [each for each in self._chat.rooms.values() if each.room.closed_at is None]
@@ -319,21 +361,7 @@ class MemoryStore:
         return read_seq
 
     async def search(self, query: Query) -> Found:
-        rooms = [self._chat.rooms[query.room_id]] if query.room_id in self._chat.rooms else []
-        if query.room_id is None:
-            rooms = list(self._chat.rooms.values())
-        read = [each for each in rooms if each.room.closed_at is None]
-        read = [each for each in read if each.room.kind == "public" or each.present(query.user_id)]
-        found = [
-            message
-            for entry in read
-            for message in entry.messages.values()
-            if query.before is None or newest_first(message) < query.before
-        ]
-        found.sort(key=newest_first, reverse=True)
-        held = [message for message in found[:MAX_SCAN] if holds(message.text, query.words)]
-        complete = len(found) <= MAX_SCAN or len(held) >= query.limit
-        return Found(messages=held[: query.limit], complete=complete)
+        return upkeep.search(self._chat, query)
 
     # Upkeep
 
@@ -341,29 +369,13 @@ class MemoryStore:
         return False
 
     async def purge(self, before: Time, limit: int) -> int:
-        ended = [each for each in self._chat.sessions.values() if each.expires_at <= before][:limit]
+        ended = upkeep.ended_sessions(self._chat, before, limit)
         for session in ended:
             await self.end_session(session.id)
-        entries = list(self._chat.rooms.values())
-        closed = [each for each in entries if each.room.closed_at and each.room.closed_at <= before]
-        for entry in closed:
-            del self._chat.rooms[entry.room.id]
-            for joined in self._chat.joined.values():
-                joined.discard(entry.room.id)
-        return len(ended) + sum(1 + len(entry.messages) for entry in closed)
+        return len(ended) + upkeep.purge_rooms(self._chat, before)
 
     async def stats(self, at: Time) -> Stats:
-        minute = to_ms(at) // 60_000
-        self._chat.sent_in = {each: sent for each, sent in self._chat.sent_in.items() if each > minute - 60}
-        guests = sum(user.kind == "guest" for user in self._chat.users.values())
-        entries = [entry for entry in self._chat.rooms.values() if entry.room.closed_at is None]
-        return Stats(
-            users=len(self._chat.users) - guests,
-            guests=guests,
-            rooms=len(entries),
-            messages=sum(len(entry.messages) for entry in entries),
-            messages_last_hour=sum(self._chat.sent_in.values()),
-        )
+        return upkeep.stats(self._chat, at)
 
     def dump(self) -> AsyncIterator[Record]:
         return copy.dump(self._chat)

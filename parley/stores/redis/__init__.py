@@ -22,6 +22,7 @@ All that belongs to a room lies in one slot of a cluster, by the tag in braces, 
 So does what must agree when a guest is removed:
 
     parley:{user:ID}                  JSON of a user; "TIME JSON" of one who was removed then
+    parley:{user:ID}:password         the hash of their password
     parley:{user:ID}:rooms            sorted set: rooms that the user may be in, by the second of joining
     parley:{user:ID}:left             set: rooms where a tombstone of the user may be
     parley:{user:ID}:created          sorted set: rooms that the user may have created, by the second

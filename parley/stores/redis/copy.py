@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from msgspec.structs import replace
+
 from parley.errors import StartError
 from parley.ids import to_ms
 from parley.models import Member, Message, Session
@@ -17,9 +19,13 @@ AT_ONCE = 500
 
 async def dump(servers: Servers) -> AsyncIterator[Record]:
     async for ids in lists.pages(servers, keys.PEOPLE):
-        for value in await servers.all([("GET", keys.user(user_id)) for user_id in ids]):
-            if (user := rows.user_state(value)) is not None:
-                yield user
+        values = await servers.all([("GET", keys.user(user_id)) for user_id in ids])
+        hashes = await servers.all([("GET", *keys.of_user(user_id, "password")) for user_id in ids])
+        for value, password_hash in zip(values, hashes, strict=True):
+            state = rows.user_state(value)
+            if state is not None:
+                known = str(password_hash, "utf-8") if password_hash is not None else None
+                yield replace(state, password_hash=known)
     session_ids = await lists.everything(servers, keys.SESSIONS)
     for begin in range(0, len(session_ids), AT_ONCE):
         for session in await sessions.read(servers, session_ids[begin : begin + AT_ONCE]):
@@ -88,11 +94,13 @@ def _loading(records: Sequence[Any]) -> list[Command]:
 
 def _user(state: UserState) -> list[Command]:
     user = state.user
-    record: Command = ("SET", keys.user(user.id), rows.user_text(user, state.deleted_at))
+    record: list[Command] = [("SET", keys.user(user.id), rows.user_text(user, state.deleted_at))]
+    if state.password_hash is not None:
+        record.append(("SET", *keys.of_user(user.id, "password"), state.password_hash))
     if state.deleted_at is not None:
         removed_ms = to_ms(state.deleted_at)
-        return [("ZADD", keys.PEOPLE, 0, user.id), ("ZADD", keys.REMOVED, removed_ms, user.id), record]
-    return [("SET", keys.USER_NAME + user.name, _holder(user.id)), people.listing(user), record]
+        return [("ZADD", keys.PEOPLE, 0, user.id), ("ZADD", keys.REMOVED, removed_ms, user.id), *record]
+    return [("SET", keys.USER_NAME + user.name, _holder(user.id)), people.listing(user), *record]
 
 
 def _settings(state: RoomState) -> list[Command]:

@@ -27,7 +27,7 @@ ROOM_PARTS = (
     "present",
     "marks",
 )
-USER_PARTS = ("", "rooms", "left", "created", "sessions")
+USER_PARTS = ("", "password", "rooms", "left", "created", "sessions")
 
 
 def of_room(room_id: str, *parts: str) -> list[str]:

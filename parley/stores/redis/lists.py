@@ -8,9 +8,9 @@ from parley.stores.redis.servers import Servers, script
 AT_ONCE = 1000
 
 
-async def pages(servers: Servers, key: str) -> AsyncIterator[list[str]]:
-    """The ids in a sorted set of one score, in their order."""
-    begin = "-"
+async def pages(servers: Servers, key: str, after: str | None = None) -> AsyncIterator[list[str]]:
+    """The ids in a sorted set of one score, in their order, those after that id."""
+    begin = "-" if after is None else f"({after}"
     while True:
         found = await servers.one("ZRANGEBYLEX", key, begin, "+", "LIMIT", 0, AT_ONCE)
         if found:

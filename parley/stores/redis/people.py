@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from parley.errors import RoomFull, RoomNotFound
+from parley.errors import RoomFull, RoomNotFound, UserNotFound
 from parley.ids import Time, as_id, now, to_ms
 from parley.models import Role, User
+from parley.stores.base import is_named
 from parley.stores.redis import guests, keys, lists, names, rooms, rows, scripts
 from parley.stores.redis.servers import Command, Servers, script
 
@@ -20,7 +21,7 @@ async def kept(servers: Servers, name: str) -> str | None:
     return str(value, "utf-8") if value is not None else None
 
 
-async def add_user(servers: Servers, user: User, room_ids: Sequence[str]) -> None:
+async def add_user(servers: Servers, user: User, room_ids: Sequence[str], password_hash: str | None) -> None:
     """First the name and the lists of where to look, then the user, then the rooms: the package says what a
     crash leaves."""
     name = keys.USER_NAME + user.name
@@ -33,6 +34,8 @@ async def add_user(servers: Servers, user: User, room_ids: Sequence[str]) -> Non
         raise
     await lists.note_coming(servers, f"user {user.id}")
     await servers.one(*listing(user))
+    if password_hash is not None:
+        await _keep_password(servers, user.id, password_hash)
     await servers.one("SET", keys.user(user.id), rows.user_text(user))
     try:
         for room_id in room_ids:
@@ -63,6 +66,51 @@ def listing(user: User) -> Command:
 async def user(servers: Servers, key: str) -> User | None:
     user_id = as_id(key) or await names.holder(servers, keys.USER_NAME + key)
     return rows.user(await servers.one("GET", keys.user(user_id))) if user_id else None
+
+
+async def password_hash(servers: Servers, user_id: str) -> str | None:
+    if await user(servers, user_id) is None:
+        return None
+    kept = await servers.one("GET", *keys.of_user(user_id, "password"))
+    return str(kept, "utf-8") if kept is not None else None
+
+
+async def change_password(servers: Servers, user_id: str, password_hash: str) -> None:
+    if await user(servers, user_id) is None:
+        raise UserNotFound
+    await _keep_password(servers, user_id, password_hash)
+
+
+async def _keep_password(servers: Servers, user_id: str, password_hash: str) -> None:
+    await servers.one("SET", *keys.of_user(user_id, "password"), password_hash)
+
+
+async def change_user(servers: Servers, user_id: str, display_name: str) -> User:
+    """First the user, then the memberships, which repeat the name; after a crash between, doing it again
+    mends them."""
+    changed = rows.user(await servers.one(*script(scripts.RENAME, [keys.user(user_id)], display_name)))
+    if changed is None:
+        raise UserNotFound
+    joined, left = keys.of_user(user_id, "rooms", "left")
+    rooms_in, rooms_left = await servers.all([("ZRANGE", joined, 0, -1), ("SMEMBERS", left)])
+    renames = [
+        script(scripts.RENAME_MEMBER, keys.of_room(room_id.decode(), "members"), user_id, display_name)
+        for room_id in {*rooms_in, *rooms_left}
+    ]
+    await servers.all(renames)
+    return changed
+
+
+async def find_users(servers: Servers, text: str, after: str | None, limit: int) -> list[User]:
+    """Looks at everybody, some at a time."""
+    found: list[User] = []
+    async for ids in lists.pages(servers, keys.PEOPLE, after):
+        values = await servers.all([("GET", keys.user(user_id)) for user_id in ids])
+        users = (user for value in values if (user := rows.user(value)) is not None)
+        found += [user for user in users if is_named(user, text)]
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 async def saw(servers: Servers, moments: dict[str, Time]) -> None:

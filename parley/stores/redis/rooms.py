@@ -141,6 +141,13 @@ async def limit_history(servers: Servers, room_id: str, history_limit: int) -> N
         raise RoomNotFound
 
 
+async def owns_room(servers: Servers, user_id: str, closed_after: Time) -> bool:
+    created = await servers.one("ZRANGE", *keys.of_user(user_id, "created"), 0, -1)
+    looks = [("HMGET", keys.room(each.decode()), "kind", "closed_at") for each in created]
+    states = await servers.all(looks)
+    return any(kind and (not closed or closed.decode() > closed_after) for kind, closed in states)
+
+
 async def join(servers: Servers, room_id: str, user_id: str, role: Role, at: Time) -> bool:
     noted = keys.of_user(user_id, "", "rooms")
     user = rows.user(await servers.one(*script(scripts.REMEMBER, noted, room_id)))

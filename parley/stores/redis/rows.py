@@ -115,6 +115,9 @@ def session(flat: Sequence[bytes]) -> Session | None:
         token_hash=bytes.fromhex(fields["token_hash"]),
         created_at=Time(fields["created_at"]),
         expires_at=Time(fields["expires_at"]),
+        label=fields["label"],
+        generation=int(fields["generation"]),
+        rotated_at=Time(fields["rotated_at"]) if "rotated_at" in fields else None,
     )
 
 

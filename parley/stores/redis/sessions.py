@@ -48,20 +48,46 @@ async def session(servers: Servers, token_hash: bytes) -> tuple[Session, User] |
     return (session, user) if user is not None else None
 
 
+async def session_of(servers: Servers, session_id: str) -> tuple[Session, User] | None:
+    owners = await _owners(servers, [session_id])
+    if session_id not in owners:
+        return None
+    return await session(servers, bytes.fromhex(owners[session_id][0]))
+
+
+async def sessions_of(servers: Servers, user_id: str) -> list[Session]:
+    ids = await servers.one("ZRANGE", *keys.of_user(user_id, "sessions"), 0, -1)
+    return await read(servers, sorted(each.decode() for each in ids))
+
+
+async def rotate_session(
+    servers: Servers, session_id: str, generation: int, at: Time, expires_at: Time
+) -> Session | None:
+    owners = await _owners(servers, [session_id])
+    if session_id not in owners:
+        return None
+    token_hash, user_id = owners[session_id]
+    await servers.all(_later(session_id, user_id, expires_at))
+    key = keys.SESSION + token_hash
+    return rows.session(await servers.one(*script(scripts.ROTATE, [key], generation, at, expires_at)))
+
+
 async def extend_sessions(servers: Servers, expires_at: dict[str, Time]) -> None:
     """First the lists: they may say later than the session, but never earlier."""
     owners = await _owners(servers, list(expires_at))
-    later: list[Command] = [
-        ("ZADD", key, "XX", "GT", to_ms(expires_at[id_]), id_)
-        for id_, (_, user_id) in owners.items()
-        for key in (keys.SESSIONS, *keys.of_user(user_id, "sessions"))
-    ]
-    await servers.all(later)
+    later = [_later(id_, user_id, expires_at[id_]) for id_, (_, user_id) in owners.items()]
+    await servers.all([command for commands in later for command in commands])
     extended = [
         script(scripts.EXTEND, [keys.SESSION + token_hash], expires_at[id_])
         for id_, (token_hash, _) in owners.items()
     ]
     await servers.all(extended)
+
+
+def _later(session_id: str, user_id: str, until: Time) -> list[Command]:
+    """What moves a session to later in the lists."""
+    lists_with_it = (keys.SESSIONS, *keys.of_user(user_id, "sessions"))
+    return [("ZADD", key, "XX", "GT", to_ms(until), session_id) for key in lists_with_it]
 
 
 async def end_sessions(servers: Servers, ids: Sequence[str]) -> None:
@@ -77,9 +103,22 @@ async def end_sessions(servers: Servers, ids: Sequence[str]) -> None:
 
 
 async def purge(servers: Servers, before: Time, limit: int) -> int:
-    ended = await lists.up_to(servers, keys.SESSIONS, to_ms(before), limit)
-    await end_sessions(servers, ended)
-    return len(ended)
+    """Passes over those of guests, which go with the guest."""
+    ended: list[str] = []
+    passed = 0
+    while len(ended) < limit:
+        ids = await lists.up_to(servers, keys.SESSIONS, to_ms(before), limit, passed)
+        if not ids:
+            break
+        owners = await _owners(servers, ids)
+        users = [owners[id_][1] if id_ in owners else "" for id_ in ids]
+        found = await servers.all([("GET", keys.user(user_id)) for user_id in users])
+        for id_, user in zip(ids, map(rows.user, found), strict=True):
+            if user is None or user.kind != "guest":
+                ended.append(id_)
+        passed += len(ids)
+    await end_sessions(servers, ended[:limit])
+    return len(ended[:limit])
 
 
 async def read(servers: Servers, ids: Sequence[str]) -> list[Session]:

@@ -74,17 +74,40 @@ class RedisStore:
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
-        await people.add_user(self._servers, user, rooms)
+    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
+        await people.add_user(self._servers, user, rooms, password_hash)
 
     async def user(self, key: str) -> User | None:
         return await people.user(self._servers, key)
+
+    async def password_hash(self, user_id: str) -> str | None:
+        return await people.password_hash(self._servers, user_id)
+
+    async def find_users(self, text: str, after: str | None, limit: int) -> list[User]:
+        return await people.find_users(self._servers, text, after, limit)
+
+    async def change_user(self, user_id: str, display_name: str) -> User:
+        return await people.change_user(self._servers, user_id, display_name)
+
+    async def change_password(self, user_id: str, password_hash: str) -> None:
+        await people.change_password(self._servers, user_id, password_hash)
 
     async def add_session(self, session: Session) -> None:
         await sessions.add_session(self._servers, session)
 
     async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
         return await sessions.session(self._servers, token_hash)
+
+    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
+        return await sessions.session_of(self._servers, session_id)
+
+    async def sessions_of(self, user_id: str) -> list[Session]:
+        return await sessions.sessions_of(self._servers, user_id)
+
+    async def rotate_session(
+        self, session_id: str, generation: int, at: Time, expires_at: Time
+    ) -> Session | None:
+        return await sessions.rotate_session(self._servers, session_id, generation, at, expires_at)
 
     async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
         await sessions.extend_sessions(self._servers, expires_at)
@@ -117,6 +140,9 @@ class RedisStore:
 
     async def limit_history(self, room_id: str, history_limit: int) -> None:
         await rooms.limit_history(self._servers, room_id, history_limit)
+
+    async def owns_room(self, user_id: str, closed_after: Time) -> bool:
+        return await rooms.owns_room(self._servers, user_id, closed_after)
 
     async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
         return await upkeep.close_due_rooms(self._servers, at, limit)

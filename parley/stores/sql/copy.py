@@ -59,7 +59,11 @@ async def _all(
 def _users(connection: Connection, after: str) -> list[UserState]:
     found = select(users).where(users.c.id > after).order_by(users.c.id).limit(AT_ONCE)
     return [
-        UserState(user=rows.user(row), deleted_at=rows.instant(row.deleted_at))
+        UserState(
+            user=rows.user(row),
+            deleted_at=rows.instant(row.deleted_at),
+            password_hash=row.password_hash,
+        )
         for row in connection.execute(found)
     ]
 
@@ -119,7 +123,10 @@ def _insert(connection: Connection, table: Any, values: list[dict[str, Any]]) ->
 def _row(record: Record) -> tuple[Any, dict[str, Any]]:
     """The table that a record goes into, and its columns."""
     if isinstance(record, UserState):
-        return users, rows.user_values(record.user) | {"deleted_at": rows.milliseconds(record.deleted_at)}
+        return users, rows.user_values(record.user) | {
+            "deleted_at": rows.milliseconds(record.deleted_at),
+            "password_hash": record.password_hash,
+        }
     if isinstance(record, Session):
         return sessions, rows.session_values(record)
     if isinstance(record, RoomState):

@@ -1,11 +1,12 @@
 """Users, their sessions, and what is kept by name, as steps of one transaction."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from parley.errors import NameTaken
+from parley.errors import NameTaken, UserNotFound
 from parley.ids import Time, as_id, now, to_ms
 from parley.models import Role, Session, User
 from parley.stores.sql import counters, rooms, rows
@@ -15,6 +16,7 @@ _THERE = users.c.deleted_at.is_(None)
 _USER_BY_ID = select(users).where(users.c.id == bindparam("key"), _THERE)
 _USER_BY_NAME = select(users).where(users.c.name == bindparam("key"), _THERE)
 _SESSION = select(sessions).where(sessions.c.token_hash == bindparam("token_hash"))
+_SESSION_BY_ID = select(sessions).where(sessions.c.id == bindparam("session_id"))
 _EXTENDED = (
     update(sessions)
     .where(sessions.c.id == bindparam("session_id"), sessions.c.expires_at < bindparam("until"))
@@ -44,10 +46,10 @@ def kept(connection: Connection, name: str) -> str | None:
     return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
 
 
-def add_user(connection: Connection, user: User, room_ids: Sequence[str]) -> None:
+def add_user(connection: Connection, user: User, room_ids: Sequence[str], password_hash: str | None) -> None:
     at = now()
     try:
-        connection.execute(insert(users), rows.user_values(user))
+        connection.execute(insert(users), rows.user_values(user) | {"password_hash": password_hash})
     except IntegrityError:
         raise NameTaken from None
     # In the order of the ids, as everywhere: two who lock rooms in another order wait for each other.
@@ -62,17 +64,66 @@ def user(connection: Connection, key: str) -> User | None:
     return rows.user(row) if row is not None else None
 
 
+def password_hash(connection: Connection, user_id: str) -> str | None:
+    mine = (users.c.id == user_id) & _THERE
+    return connection.execute(select(users.c.password_hash).where(mine)).scalar()
+
+
+def find_users(connection: Connection, text: str, after: str | None, limit: int) -> list[User]:
+    begins = users.c.name.startswith(text, autoescape=True)
+    begins |= users.c.folded_name.startswith(text, autoescape=True)
+    found = select(users).where(_THERE, begins, users.c.id > (after or "")).order_by(users.c.id)
+    return [rows.user(row) for row in connection.execute(found.limit(limit))]
+
+
+def change_user(connection: Connection, user_id: str, display_name: str) -> User:
+    named = {"display_name": display_name, "folded_name": display_name.casefold()}
+    _change(connection, user_id, named)
+    return rows.user(connection.execute(_USER_BY_ID, {"key": user_id}).one())
+
+
+def change_password(connection: Connection, user_id: str, password_hash: str) -> None:
+    _change(connection, user_id, {"password_hash": password_hash})
+
+
+def _change(connection: Connection, user_id: str, values: dict[str, str]) -> None:
+    changed = update(users).where(users.c.id == user_id, _THERE).values(**values)
+    if not connection.execute(changed).rowcount:
+        raise UserNotFound
+
+
 def add_session(connection: Connection, session: Session) -> None:
     rooms.hold_user(connection, session.user_id)
     connection.execute(insert(sessions), rows.session_values(session))
 
 
 def session(connection: Connection, token_hash: bytes) -> tuple[Session, User] | None:
-    row = connection.execute(_SESSION, {"token_hash": token_hash}).first()
+    return _with_owner(connection, connection.execute(_SESSION, {"token_hash": token_hash}).first())
+
+
+def session_of(connection: Connection, session_id: str) -> tuple[Session, User] | None:
+    return _with_owner(connection, connection.execute(_SESSION_BY_ID, {"session_id": session_id}).first())
+
+
+def _with_owner(connection: Connection, row: Row[Any] | None) -> tuple[Session, User] | None:
     if row is None:
         return None
     owner = connection.execute(_USER_BY_ID, {"key": row.user_id}).one()
     return rows.session(row), rows.user(owner)
+
+
+def sessions_of(connection: Connection, user_id: str) -> list[Session]:
+    found = select(sessions).where(sessions.c.user_id == user_id).order_by(sessions.c.id)
+    return [rows.session(row) for row in connection.execute(found)]
+
+
+def rotate_session(
+    connection: Connection, session_id: str, generation: int, at: Time, expires_at: Time
+) -> Session | None:
+    values = {"generation": generation + 1, "rotated_at": to_ms(at), "expires_at": to_ms(expires_at)}
+    here = (sessions.c.id == session_id) & (sessions.c.generation == generation)
+    row = connection.execute(update(sessions).where(here).values(**values).returning(sessions)).first()
+    return rows.session(row) if row is not None else None
 
 
 def extend_sessions(connection: Connection, expires_at: dict[str, Time]) -> None:

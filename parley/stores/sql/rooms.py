@@ -138,6 +138,12 @@ def limit_history(connection: Connection, room_id: str, history_limit: int) -> N
         counters.add(connection, {"messages": min(0, room.first_seq - first_seq)})
 
 
+def owns_room(connection: Connection, user_id: str, closed_after: Time) -> bool:
+    keeps = rooms.c.closed_at.is_(None) | (rooms.c.closed_at > to_ms(closed_after))
+    mine = select(rooms.c.id).where(rooms.c.created_by == user_id, keeps).limit(1)
+    return connection.execute(mine).first() is not None
+
+
 def join(connection: Connection, room_id: str, user_id: str, role: Role, at: Time) -> bool:
     room = _locked(connection, room_id)
     if room is None or room.closed_at is not None:

@@ -140,6 +140,7 @@ def user_values(user: User) -> dict[str, Any]:
         "created_at": made_ms(user.id),
         "last_seen_at": milliseconds(user.last_seen_at),
         "deleted_at": None,
+        "folded_name": user.display_name.casefold(),
     }
 
 
@@ -151,6 +152,9 @@ def session_values(session: Session) -> dict[str, Any]:
         "token_hash": session.token_hash,
         "created_at": to_ms(session.created_at),
         "expires_at": to_ms(session.expires_at),
+        "label": session.label,
+        "generation": session.generation,
+        "rotated_at": milliseconds(session.rotated_at),
     }
 
 
@@ -181,6 +185,9 @@ def session(row: Row[Any]) -> Session:
         token_hash=row.token_hash,
         created_at=from_ms(row.created_at),
         expires_at=from_ms(row.expires_at),
+        label=row.label,
+        generation=row.generation,
+        rotated_at=instant(row.rotated_at),
     )
 
 

@@ -39,6 +39,9 @@ users = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_seen_at", BigInteger),
     Column("deleted_at", BigInteger),
+    Column("password_hash", Text),
+    # The display name, casefolded, because no two databases agree on how to do that.
+    Column("folded_name", Text, nullable=False, server_default=""),
 )
 
 _there = users.c.deleted_at.is_(None)
@@ -58,6 +61,9 @@ sessions = Table(
     Column("token_hash", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("label", Text, nullable=False, server_default=""),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
+    Column("rotated_at", BigInteger),
     Index("ix_sessions_token_hash", "token_hash", unique=True),
     Index("ix_sessions_user_id", "user_id"),
     Index("ix_sessions_expires_at", "expires_at"),

@@ -53,17 +53,40 @@ class SqlStore:
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = ()) -> None:
-        await self._database.write(people.add_user, user, rooms)
+    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
+        await self._database.write(people.add_user, user, rooms, password_hash)
 
     async def user(self, key: str) -> User | None:
         return await self._database.read(people.user, key)
+
+    async def password_hash(self, user_id: str) -> str | None:
+        return await self._database.read(people.password_hash, user_id)
+
+    async def find_users(self, text: str, after: str | None, limit: int) -> list[User]:
+        return await self._database.read(people.find_users, text, after, limit)
+
+    async def change_user(self, user_id: str, display_name: str) -> User:
+        return await self._database.write(people.change_user, user_id, display_name)
+
+    async def change_password(self, user_id: str, password_hash: str) -> None:
+        await self._database.write(people.change_password, user_id, password_hash)
 
     async def add_session(self, session: Session) -> None:
         await self._database.write(people.add_session, session)
 
     async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
         return await self._database.read(people.session, token_hash)
+
+    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
+        return await self._database.read(people.session_of, session_id)
+
+    async def sessions_of(self, user_id: str) -> list[Session]:
+        return await self._database.read(people.sessions_of, user_id)
+
+    async def rotate_session(
+        self, session_id: str, generation: int, at: Time, expires_at: Time
+    ) -> Session | None:
+        return await self._database.write(people.rotate_session, session_id, generation, at, expires_at)
 
     async def extend_sessions(self, expires_at: dict[str, Time]) -> None:
         await self._database.write(people.extend_sessions, expires_at)
@@ -96,6 +119,9 @@ class SqlStore:
 
     async def limit_history(self, room_id: str, history_limit: int) -> None:
         await self._database.write(rooms.limit_history, room_id, history_limit)
+
+    async def owns_room(self, user_id: str, closed_after: Time) -> bool:
+        return await self._database.read(rooms.owns_room, user_id, closed_after)
 
     async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
         return await self._database.write(upkeep.close_due_rooms, at, limit)

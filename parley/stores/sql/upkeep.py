@@ -92,8 +92,9 @@ def purge(connection: Connection, before: Time, limit: int) -> int:
 
 
 def _purge_sessions(connection: Connection, before: Time, limit: int) -> int:
-    ended = select(sessions.c.id).where(sessions.c.expires_at <= to_ms(before)).limit(limit)
-    ended = ended.with_for_update(skip_locked=True)
+    a_guest = exists().where(users.c.id == sessions.c.user_id, users.c.kind == "guest")
+    ended = select(sessions.c.id).where(sessions.c.expires_at <= to_ms(before), ~a_guest)
+    ended = ended.limit(limit).with_for_update(skip_locked=True)
     return connection.execute(delete(sessions).where(sessions.c.id.in_(ended))).rowcount
 
 
