@@ -1,6 +1,7 @@
 """The `parley` command."""
 
 import asyncio
+import signal
 import sys
 from collections import Counter
 from collections.abc import Coroutine
@@ -82,7 +83,7 @@ def export_chat(file: File, store: StoreUrl = None) -> None:
     from parley import config, transfer
 
     settings = config.read(store=store)
-    counted = asyncio.run(_transferred(settings, transfer.export, file))
+    counted = _transfer(settings, transfer.export, file)
     print(f"exported {_summary(counted)} to {file}")
 
 
@@ -92,8 +93,18 @@ def import_chat(file: File, store: StoreUrl = None) -> None:
     from parley import config, transfer
 
     settings = config.read(store=store)
-    counted = asyncio.run(_transferred(settings, transfer.fill, file))
+    counted = _transfer(settings, transfer.fill, file)
     print(f"imported {_summary(counted)} into {config.masked(settings.store)}")
+
+
+def _transfer(settings: Any, work: Any, file: Path) -> Counter[str]:
+    # So that being told to stop tidies up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return asyncio.run(_transferred(settings, work, file))
+    except KeyboardInterrupt:
+        print("parley: stopped before it was done", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 async def _transferred(settings: Any, work: Any, file: Path) -> Counter[str]:
@@ -194,8 +205,6 @@ def main() -> None:
     """Run the command; what cannot be done is one line and exit code 1."""
     try:
         cli()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except StartError as error:
         print(f"parley: {error}", file=sys.stderr)
         sys.exit(1)

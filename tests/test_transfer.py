@@ -1,7 +1,11 @@
 """`parley export` and `parley import`: a whole chat as a file, and back into any store."""
 
+import asyncio
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from parley.stores.sql import SqlStore
 from tests.contracts.conftest import NAMES, STORES
 from tests.contracts.kitchen import a_user, kitchen_in, send
 from tests.contracts.test_store_copy import a_lively_chat, dumped
-from tests.servers import ServerProcess
+from tests.servers import ServerProcess, until
 from tests.test_cli import parley
 
 
@@ -302,3 +306,34 @@ def test_the_commands_move_a_chat_to_another_store(tmp_path: Path) -> None:
         nothing = parley(tmp_path, command, "chat.jsonl.gz", store="memory://")
         assert nothing.returncode == 1
         assert nothing.stderr.startswith("parley: memory:// keeps nothing")
+
+
+async def fill_with_much(path: Path) -> None:
+    store = opened(path)
+    await store.open()
+    kitchen = await kitchen_in(store)
+    for _ in range(40):
+        await store.apply([send(kitchen.room, kitchen.ann, "x" * 2_000) for _ in range(500)])
+    await store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_is_stopped_leaves_no_file_and_says_so(tmp_path: Path, how: signal.Signals) -> None:
+    asyncio.run(fill_with_much(tmp_path / "chat.db"))
+    before = {path.name for path in tmp_path.iterdir()}
+    command = [
+        sys.executable,
+        "-m",
+        "parley",
+        "export",
+        "out.jsonl",
+        "--store",
+        f"sqlite:///{tmp_path}/chat.db",
+    ]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        asyncio.run(until((tmp_path / ".out.jsonl.part").exists, 20))
+        process.send_signal(how)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, b"parley: stopped before it was done\n")
+    assert {path.name for path in tmp_path.iterdir()} <= before | {"chat.db-shm", "chat.db-wal"}

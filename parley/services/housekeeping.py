@@ -16,13 +16,16 @@ from parley.models import Room
 from parley.stores.base import Store
 
 CLOSE_SECONDS = 1.0
-INDEX_SECONDS = 2.0
+INDEX_SECONDS = 10.0
 EXPIRE_SECONDS = 10.0
 PURGE_SECONDS = 60.0
 """How often each thing is done; it begins at a random moment, so that nodes do not do it together."""
 
 AT_ONCE = 200
-"""Rooms or guests, and rows to delete, in one step."""
+"""Rooms, or rows to delete, in one step."""
+
+GUESTS_AT_ONCE = 25
+"""Fewer, because the rooms that guests are in wait meanwhile, and all are in the lobby."""
 
 PAUSE = 19
 """How many times as long as a step took its next one waits: it takes at most a twentieth of the time."""
@@ -69,8 +72,8 @@ class Housekeeping:
     async def expire_guests(self) -> bool:
         """Remove guests whom nothing keeps."""
         at = now_ms() - GRACE_MS
-        gone = await self._store.expire_guests(from_ms(at), from_ms(at - self._guest_ms), AT_ONCE)
-        return len(gone) == AT_ONCE
+        gone = await self._store.expire_guests(from_ms(at), from_ms(at - self._guest_ms), GUESTS_AT_ONCE)
+        return len(gone) == GUESTS_AT_ONCE
 
     async def purge(self) -> bool:
         """Delete what nobody can reach any more."""
