@@ -103,6 +103,21 @@ class ReadMarked(Model, tag_field="event", tag="read.marked"):
     seq: int
 
 
+class TypingStarted(Model, tag_field="event", tag="typing.started"):
+    """Somebody else is writing something. Not told again to those who come later."""
+
+    room_id: str
+    user_id: str
+    display_name: str
+
+
+class TypingStopped(Model, tag_field="event", tag="typing.stopped"):
+    """They stopped without saying anything; a message of theirs says so as well."""
+
+    room_id: str
+    user_id: str
+
+
 class SessionEnded(Model, tag_field="event", tag="session.ended"):
     """Your session is over; the connection closes after this."""
 
@@ -115,7 +130,17 @@ RoomEvent = MessageEvent | RoomChanges
 
 _decode = msgspec.json.Decoder(RoomEvent).decode
 
-Event = RoomEvent | RoomReset | RoomAdded | RoomClosed | MemberLeft | ReadMarked | SessionEnded
+Event = (
+    RoomEvent
+    | RoomReset
+    | RoomAdded
+    | RoomClosed
+    | MemberLeft
+    | ReadMarked
+    | TypingStarted
+    | TypingStopped
+    | SessionEnded
+)
 
 _OF_CHANGE: dict[type[Change], type[MessageEvent]] = {
     Send: MessageSent,

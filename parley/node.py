@@ -27,6 +27,7 @@ from parley.services.passwords import Passwords
 from parley.services.rooms import Rooms
 from parley.services.sessions import Sessions
 from parley.services.stats import Statistics
+from parley.services.typing import Typing
 from parley.stores.base import Store
 
 log = structlog.get_logger()
@@ -76,7 +77,9 @@ class Node:
         passwords = Passwords()
         self._ending.callback(passwords.close)
         accounts = Accounts(self.store, self.settings, self.hub, sessions, passwords, lobby.id)
-        messages = Messages(self.store, self.journal, rooms, sessions, self.hub, self.settings)
+        typing = Typing(rooms, self.hub)
+        self._ending.callback(typing.close)
+        messages = Messages(self.store, self.journal, rooms, sessions, typing, self.hub, self.settings)
         stats = Statistics(self.store, self.hub)
         self.core = Core(
             store=self.store,
@@ -84,6 +87,7 @@ class Node:
             sessions=sessions,
             rooms=rooms,
             messages=messages,
+            typing=typing,
             stats=stats,
         )
         resume = Resume(self.hub, self.repair)

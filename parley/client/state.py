@@ -79,6 +79,8 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
         known = self.rooms.get(event.room_id)
         if known is None:
             return []
+        if isinstance(event, events.TypingStarted | events.TypingStopped):
+            return [event]
         match event:
             case events.RoomChanges():
                 return self._changes(known, event)

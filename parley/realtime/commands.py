@@ -108,6 +108,12 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
             return await messages.changes(user.id, command.room, command.since)
         case p.MessageSearch():
             return await messages.search(user.id, command.query, command.room, command.cursor, command.limit)
+        case p.TypingStart():
+            await core.typing.start(user, command.room)
+            return p.Done()
+        case p.TypingStop():
+            await core.typing.stop(user, command.room)
+            return p.Done()
         case p.ServerStats():
             return await core.stats.see()
         case p.ReadMark():

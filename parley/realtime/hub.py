@@ -14,7 +14,17 @@ from typing import Protocol, TypeVar
 import structlog
 
 from parley import events
-from parley.events import Event, MemberLeft, ReadMarked, ResetReason, RoomChanges, RoomClosed, RoomEvent
+from parley.events import (
+    Event,
+    MemberLeft,
+    ReadMarked,
+    ResetReason,
+    RoomChanges,
+    RoomClosed,
+    RoomEvent,
+    TypingStarted,
+    TypingStopped,
+)
 from parley.models import Changes, Message, Room, User
 
 MAX_RECENT = 256
@@ -340,20 +350,29 @@ class Hub:
             session.tell(line)
             session.unfollow(room_id)
 
-    def read(self, user_id: str, room_id: str, seq: int) -> None:
-        """The user's sessions hear how far they have read."""
-        self._tell_user(user_id, ReadMarked(room_id=room_id, user_id=user_id, seq=seq))
+    def read(self, user_id: str, room_id: str, seq: int, *, to_all: bool) -> None:
+        """The user's sessions, or all who are in the room, hear how far the user has read."""
+        line = events.encode(ReadMarked(room_id=room_id, user_id=user_id, seq=seq))
+        feed = self.feeds.get(room_id) if to_all else None
+        for session in list(feed.followers if feed is not None else self.sessions.get(user_id, ())):
+            self._safely(session, session.tell, line)
+
+    def typing(self, user: User, room_id: str, on: bool) -> None:
+        """The others in a room hear that the user has begun or stopped to write."""
+        feed = self.feeds.get(room_id)
+        event: Event = TypingStopped(room_id=room_id, user_id=user.id)
+        if on:
+            event = TypingStarted(room_id=room_id, user_id=user.id, display_name=user.display_name)
+        line = events.encode(event)
+        for follower in list(feed.followers) if feed is not None else ():
+            if follower.user.id != user.id:
+                self._safely(follower, follower.tell, line)
 
     def ended(self, user_id: str, session_id: str, reason: str) -> None:
         """The connections of a session hear that it is over, and are closed."""
         for session in list(self.sessions.get(user_id, ())):
             if session.session_id == session_id:
                 session.end(reason)
-
-    def _tell_user(self, user_id: str, event: Event) -> None:
-        line = events.encode(event)
-        for session in list(self.sessions.get(user_id, ())):
-            session.tell(line)
 
 
 def _before(event: RoomEvent) -> int:

@@ -237,6 +237,18 @@ class MessageSearch(Command, tag="message.search"):
     limit: Limit = 50
 
 
+class TypingStart(Command, tag="typing.start"):
+    """I am writing something; say it again every few seconds."""
+
+    room: Key
+
+
+class TypingStop(Command, tag="typing.stop"):
+    """I have stopped writing."""
+
+    room: Key
+
+
 class ServerStats(Command, tag="server.stats"):
     """How much is there on this server?"""
 
@@ -274,6 +286,8 @@ AnyCommand = (
     | MessageChanges
     | MessageSearch
     | ReadMark
+    | TypingStart
+    | TypingStop
     | ServerStats
 )
 

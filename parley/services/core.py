@@ -7,6 +7,7 @@ from parley.services.messages import Messages
 from parley.services.rooms import Rooms
 from parley.services.sessions import Sessions
 from parley.services.stats import Statistics
+from parley.services.typing import Typing
 from parley.stores.base import Store
 
 
@@ -19,4 +20,5 @@ class Core:
     sessions: Sessions
     rooms: Rooms
     messages: Messages
+    typing: Typing
     stats: Statistics

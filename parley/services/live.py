@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from parley.models import Room
+from parley.models import Room, User
 
 
 class Live(Protocol):
@@ -17,8 +17,11 @@ class Live(Protocol):
     def closed(self, room_id: str) -> None:
         """Tell all who follow a room that it is closed, and nothing of it any more."""
 
-    def read(self, user_id: str, room_id: str, seq: int) -> None:
-        """Tell the user's sessions how far they have read."""
+    def read(self, user_id: str, room_id: str, seq: int, *, to_all: bool) -> None:
+        """Tell the user's sessions, or all who are in the room, how far the user has read."""
+
+    def typing(self, user: User, room_id: str, on: bool) -> None:
+        """Tell the others in a room that the user has begun or stopped to write."""
 
     def ended(self, user_id: str, session_id: str, reason: str) -> None:
         """Tell the connections of a session that it is over, and close them."""

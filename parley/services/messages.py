@@ -26,10 +26,13 @@ from parley.services.journal import Journal
 from parley.services.live import Live
 from parley.services.rooms import Rooms
 from parley.services.sessions import Sessions
+from parley.services.typing import Typing
 from parley.stores.base import Query, Store, newest_first
 from parley.words import words_of
 
 MAX_PAGE = 200
+MAX_RECEIPTS = 50
+"""Members of a room in which everybody sees who has read; in a larger one it would be told too often."""
 MAX_WORDS = 16
 """Words that one search may ask for."""
 MAX_CHANGES = 1000
@@ -45,6 +48,7 @@ class Messages:
         journal: Journal,
         rooms: Rooms,
         sessions: Sessions,
+        typing: Typing,
         live: Live,
         settings: Settings,
     ) -> None:
@@ -52,6 +56,7 @@ class Messages:
         self._journal = journal
         self._rooms = rooms
         self._sessions = sessions
+        self._typing = typing
         self._live = live
         self._max_bytes = settings.max_message_bytes
 
@@ -85,6 +90,7 @@ class Messages:
             reply_to=names.message_id(reply_to) if reply_to is not None else None,
         )
         future = self._journal.write(change)
+        self._typing.said(user, room_id)
         if session is not None:
             future.add_done_callback(partial(self._spoke, session, user))
         return future
@@ -183,12 +189,12 @@ class Messages:
         return await self._store.changes(room.id, since, MAX_CHANGES)
 
     async def mark_read(self, user: User, key: str, seq: int) -> int:
-        """Move the caller's read mark forward; their other devices follow. Raises `RoomNotFound`,
-        `NotAMember`."""
+        """Move the caller's read mark forward; their other devices follow, and in rooms that are not too
+        large everybody sees it. Raises `RoomNotFound`, `NotAMember`."""
         room = await self._rooms.see(key, user.id)
         read_seq = await self._store.mark_read(room.id, user.id, seq)
         if read_seq != room.read_seq:
-            self._live.read(user.id, room.id, read_seq)
+            self._live.read(user.id, room.id, read_seq, to_all=room.member_count <= MAX_RECEIPTS)
         return read_seq
 
 

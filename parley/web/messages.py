@@ -102,3 +102,17 @@ async def changes(
 async def mark_read(room: RoomKey, body: ReadBody, caller: CallerOf, core: CoreOf) -> Response:
     """Move the caller's read mark forward."""
     return reply(ReadAnswer(seq=await core.messages.mark_read(caller.user, room, body.seq)))
+
+
+@router.put("/rooms/{room}/typing", status_code=204)
+async def start_typing(room: RoomKey, caller: CallerOf, core: CoreOf) -> Response:
+    """I am writing something; it ends by itself after some seconds, or with the message."""
+    await core.typing.start(caller.user, room)
+    return Response(status_code=204)
+
+
+@router.delete("/rooms/{room}/typing", status_code=204)
+async def stop_typing(room: RoomKey, caller: CallerOf, core: CoreOf) -> Response:
+    """I have stopped writing."""
+    await core.typing.stop(caller.user, room)
+    return Response(status_code=204)
