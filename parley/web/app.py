@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
@@ -45,6 +46,14 @@ def create(node: Node) -> FastAPI:
     )
     app.state.node = node
     problems.install(app)
+    if node.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(node.origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["authorization", "content-type"],
+            expose_headers=["retry-after", "x-request-id"],
+        )
     app.add_middleware(Requests)
     api = APIRouter(prefix=PREFIX)
     for module in (accounts, rooms, messages, server):

@@ -30,6 +30,10 @@ class Requests:
                 headers["x-request-id"] = request_id
                 headers["x-content-type-options"] = "nosniff"
                 headers["referrer-policy"] = "same-origin"
+                # Nobody draws our pages into theirs, and no cache keeps what one person was shown.
+                headers["content-security-policy"] = "frame-ancestors 'none'"
+                if "authorization" in Headers(scope=scope):
+                    headers["cache-control"] = "no-store"
             await send(message)
 
         if int(Headers(scope=scope).get("content-length", 0)) > MAX_BODY_BYTES:

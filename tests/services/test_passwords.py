@@ -9,14 +9,14 @@ from parley.errors import InvalidField, RateLimited
 from parley.services.passwords import MAX_WAITING, Passwords, checked
 
 
-async def longest_wait(until_done: asyncio.Task[object]) -> float:
-    """The longest time, in seconds, that the loop was late while something went on."""
-    longest = 0.0
+async def waits(until_done: asyncio.Task[list[str]]) -> list[float]:
+    """How late, in seconds, the loop was at each look while something went on, the shortest first."""
+    late = []
     while not until_done.done():
         began = time.monotonic()
         await asyncio.sleep(0.005)
-        longest = max(longest, time.monotonic() - began - 0.005)
-    return longest
+        late.append(time.monotonic() - began - 0.005)
+    return sorted(late)
 
 
 @pytest.mark.slow
@@ -34,11 +34,12 @@ async def test_two_hundred_log_ins_at_once_do_not_hold_up_the_loop() -> None:
     async def everybody() -> list[str]:
         return await asyncio.gather(*map(log_in, range(200)))
 
-    work: asyncio.Task[list[str]] = asyncio.create_task(everybody())
-    late = await longest_wait(work)
+    work = asyncio.create_task(everybody())
+    late = await waits(work)
     answers = work.result()
     passwords.close()
-    assert late < 0.05
+    # Not the very latest: on a busy machine the system may give the whole process no time for a moment.
+    assert late[len(late) * 95 // 100] < 0.05
     assert answers.count("right") + answers.count("wrong") >= MAX_WAITING
     assert answers.count("in 2 seconds") > 0
     assert answers[0] == "wrong"
