@@ -132,7 +132,8 @@ async def test_a_migration_from_the_first_version_is_whole(empty: str, server: P
     catalogue = """
         SELECT c.relname, c.reloptions::text, a.attname, a.attcollation::regcollation::text, a.attnotnull
         FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
-        WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 ORDER BY 1, 3
+        WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+        ORDER BY 1, 3
     """
     upgraded, new = (
         on(url, lambda connection: connection.exec_driver_sql(catalogue).all()) for url in (empty, made)

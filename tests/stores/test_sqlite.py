@@ -159,7 +159,8 @@ async def test_a_commit_that_fails_does_not_fail_the_next(store: SqlStore, logge
     def orphan(connection: Connection) -> None:
         # The reference to a user that is not there is found only by the commit.
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-        connection.exec_driver_sql("INSERT INTO sessions VALUES ('id', 'nobody', x'00', 0, 0)")
+        columns = "id, user_id, token_hash, created_at, expires_at"
+        connection.exec_driver_sql(f"INSERT INTO sessions ({columns}) VALUES ('id', 'nobody', x'00', 0, 0)")
 
     with pytest.raises(InternalError):
         await store._database.write(orphan)
