@@ -14,8 +14,11 @@ from typing import Any, Self
 
 from redis import AuthenticationError, Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 
+from parley.models import Room
+from parley.stores.redis.keys import room as key_of
 from tests.servers import free_port
 
 START_SECONDS = 20
@@ -226,3 +229,10 @@ def empty(url: str) -> None:
                     node.flushall()
         else:
             client.flushdb()
+
+
+def server_of(room: Room) -> int:
+    """Which of the cluster's primaries has the room."""
+    bounds = [SLOTS * number // PRIMARIES for number in range(1, PRIMARIES + 1)]
+    slot = key_slot(key_of(room.id).encode())
+    return next(number for number, bound in enumerate(bounds) if slot < bound)

@@ -1,218 +1,26 @@
-"""The database's server dies for good and its replica takes over: chat goes on by itself, and of what was
-acknowledged as much is there as the database had promised."""
+"""A Redis server dies for good and its replica takes over: chat goes on by itself, and of what was
+acknowledged as much is there as the replica had heard."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
-from redis.crc import key_slot
 from structlog.testing import capture_logs
 
 from parley.errors import StoreUnavailable
-from parley.models import Message, Room, Send, User
+from parley.models import Message, Room, User
 from parley.stores.base import Store
 from parley.stores.redis import RedisStore
-from parley.stores.redis.keys import of_room
-from parley.stores.sql import SqlStore
-from tests import backends
-from tests.backends import OwnPostgres, Standby
 from tests.contracts.kitchen import a_room, a_user, all_done, done, kitchen_in, outcome, send
-from tests.redis_servers import PRIMARIES, SLOTS, RedisServer, asked, redis_cluster, redis_server
-from tests.servers import Forwarder, until
+from tests.faults.talk import BACK_SECONDS, Talk, everybody, said, stored_once
+from tests.redis_servers import PRIMARIES, RedisServer, asked, redis_cluster, redis_server, server_of
+from tests.servers import Forwarder
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-BACK_SECONDS = 15
-"""How soon everything works again once there is somebody who can take it."""
-
 NODE_TIMEOUT_MS = 1000
-
-
-class Talk:
-    """Writes into one room, a few messages at a time, each until it is acknowledged."""
-
-    def __init__(self, store: Store, room: Room, author: User) -> None:
-        self.room = room
-        self.acknowledged: dict[str, int] = {}
-        self.refusals = 0
-        self._store = store
-        self._author = author
-
-    async def go_on(self, ended: asyncio.Event) -> None:
-        while not ended.is_set():
-            waiting = [send(self.room, self._author, "x" * 100) for _ in range(5)]
-            while waiting:
-                waiting = await self._still_waiting(waiting)
-
-    async def _still_waiting(self, batch: list[Send]) -> list[Send]:
-        try:
-            results = await self._store.apply(batch)
-        except StoreUnavailable as error:
-            results = [error] * len(batch)
-        refused = [each for each in results if isinstance(each, StoreUnavailable)]
-        for each in refused:
-            assert each.retry_after == 1
-        for applied in all_done([each for each in results if not isinstance(each, StoreUnavailable)]):
-            seq = applied.message.seq
-            assert self.acknowledged.setdefault(applied.message.id, seq) == seq
-        if refused:
-            self.refusals += 1
-            await asyncio.sleep(0.05)
-        return [each for each, result in zip(batch, results, strict=True) if result in refused]
-
-
-async def everybody(talks: list[Talk], count: Callable[[Talk], int], more: int, seconds: float) -> None:
-    """Wait until every talk has got so many more of something."""
-    before = [count(each) for each in talks]
-    await until(
-        lambda: all(count(each) >= had + more for each, had in zip(talks, before, strict=True)), seconds
-    )
-
-
-def said(talk: Talk) -> int:
-    return len(talk.acknowledged)
-
-
-async def stored_once(store: Store, room: Room, talks: list[Talk]) -> None:
-    """All that was acknowledged is there, in the place that was told, without holes; and nothing else."""
-    stored = await store.page(room.id, limit=1_000_000)
-    assert [each.seq for each in stored] == list(range(1, len(stored) + 1))
-    assert [each.revision for each in stored] == list(range(1, len(stored) + 1))
-    acknowledged = {id_: seq for each in talks if each.room is room for id_, seq in each.acknowledged.items()}
-    assert {each.id: each.seq for each in stored} == acknowledged
-    now = await store.room(room.id)
-    assert now is not None
-    assert now.revision == now.last_seq == len(stored)
-
-
-# PostgreSQL
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[OwnPostgres, Standby]]:
-    """A primary, and a standby without which it commits nothing."""
-    primary = backends.own_postgres()
-    try:
-        standby = Standby(primary)
-        try:
-            standby.start()
-            standby.be_waited_for()
-            yield primary, standby
-        finally:
-            standby.stop()
-    finally:
-        primary.stop()
-
-
-async def test_a_standby_that_commits_waited_for_takes_over_with_all_of_them(
-    pair: tuple[OwnPostgres, Standby],
-) -> None:
-    primary, standby = pair
-    async with AsyncExitStack() as stack:
-        address = await stack.enter_async_context(Forwarder(primary.port))
-        url = primary.url.set(port=address.port, database=primary.new())
-        nodes = [SqlStore(url.render_as_string(hide_password=False)) for _ in range(2)]
-        for node in nodes:
-            await node.open()
-            stack.push_async_callback(node.close)
-        await nodes[0].add_user(ann := a_user("ann"))
-        rooms = [a_room("kitchen"), a_room("hall")]
-        for room in rooms:
-            await nodes[0].add_room(room, ann.id)
-        talks = [Talk(node, room, ann) for node in nodes for room in rooms]
-        epoch, ended = nodes[0].epoch, asyncio.Event()
-        with capture_logs() as logged:
-            async with asyncio.TaskGroup() as work:
-                for each in talks:
-                    work.create_task(each.go_on(ended))
-                await everybody(talks, said, 100, 30)
-                await asyncio.to_thread(primary.kill)
-                await everybody(talks, lambda each: each.refusals, 2, 15)
-                # A proxy that is too early: for a moment everybody meets a server that only reads.
-                address.switch(standby.port)
-                await everybody(talks, lambda each: each.refusals, 5, 15)
-                before = sum(map(said, talks))
-                with pytest.raises(StoreUnavailable) as refusal:
-                    await nodes[0].add_user(a_user("bob"))
-                assert refusal.value.retry_after == 1
-                assert sum(map(said, talks)) == before
-                await asyncio.to_thread(standby.promote)
-                back = time.monotonic()
-                await everybody(talks, said, 100, BACK_SECONDS)
-                assert time.monotonic() - back < BACK_SECONDS
-                ended.set()
-        assert {each["log_level"] for each in logged} == {"warning"}, "it is no fault of ours"
-        for room in rooms:
-            await stored_once(nodes[1], room, talks)
-        await nodes[1].add_user(a_user("bob"))
-        assert await nodes[0].keep("epoch", "another") == epoch
-
-
-async def test_what_the_standby_has_not_is_not_acknowledged_even_when_it_is_sent_again(
-    pair: tuple[OwnPostgres, Standby], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    primary, standby = pair
-    monkeypatch.setattr("parley.stores.sql.server.COMMAND_SECONDS", 1.0)
-    node = SqlStore(primary.address(primary.new()))
-    await node.open()
-    await node.add_user(ann := a_user("ann"))
-    await node.add_room(room := a_room("kitchen"), ann.id)
-    message = send(room, ann, "hi")
-    ((receiver,),) = await asyncio.to_thread(standby.execute, "SELECT pid FROM pg_stat_wal_receiver")
-    os.kill(receiver, signal.SIGSTOP)
-    try:
-        with capture_logs():
-            # The first transaction waits on where it is, for the room or for the standby, and so do the next.
-            for _ in range(3):
-                with pytest.raises(StoreUnavailable):
-                    await node.apply([message])
-    finally:
-        os.kill(receiver, signal.SIGCONT)
-    (applied,) = all_done(await node.apply([message]))
-    assert await node.page(room.id, limit=10) == [applied.message]
-    assert applied.message.seq == 1
-    await node.close()
-
-
-async def test_a_store_that_was_led_to_a_standby_for_a_moment_does_not_stay_there(
-    pair: tuple[OwnPostgres, Standby],
-) -> None:
-    primary, standby = pair
-    async with AsyncExitStack() as stack:
-        address = await stack.enter_async_context(Forwarder(primary.port))
-        url = primary.url.set(port=address.port, database=primary.new())
-        node = SqlStore(url.render_as_string(hide_password=False))
-        await node.open()
-        stack.push_async_callback(node.close)
-        kitchen = await kitchen_in(node)
-        with capture_logs():
-            address.switch(standby.port)
-            with pytest.raises(StoreUnavailable):
-                await node.apply([send(kitchen.room, kitchen.ann, "hi")])
-            with pytest.raises(StoreUnavailable):
-                await node.add_user(a_user("dora"))
-            # As a name does that is looked up again, or a proxy that lets old connections be.
-            address.switch(primary.port, cut=False)
-            deadline = time.monotonic() + BACK_SECONDS
-            while isinstance(await attempt(node, send(kitchen.room, kitchen.ann, "hi")), StoreUnavailable):
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.05)
-            await node.add_user(a_user("dora"))
-
-
-async def attempt(store: Store, change: Send) -> object:
-    try:
-        return await outcome(store, change)
-    except StoreUnavailable as error:
-        return error
-
-
-# Redis
-
 
 Cluster = tuple[RedisServer, RedisServer, list[RedisServer]]
 """The first primary, its replica, and the other primaries."""
@@ -239,14 +47,6 @@ def rooms_on_every_server() -> list[Room]:
         room = a_room(f"room-{len(rooms)}")
         rooms.setdefault(server_of(room), room)
     return [rooms[number] for number in range(PRIMARIES)]
-
-
-def server_of(room: Room) -> int:
-    """Which of the cluster's primaries has the room."""
-    (key,) = of_room(room.id, "")
-    bounds = [SLOTS * number // PRIMARIES for number in range(1, PRIMARIES + 1)]
-    slot = key_slot(key.encode())
-    return next(number for number, bound in enumerate(bounds) if slot < bound)
 
 
 def has_taken_over(replica: RedisServer) -> bool:
