@@ -21,13 +21,13 @@ class Limiter:
         self._clock = clock
         self._due: OrderedDict[str, float] = OrderedDict()
 
-    def take(self, key: str, count: float = 1) -> None:
+    def take(self, key: str) -> None:
         """Count one thing more. Raises `RateLimited` with the time to wait, and counts nothing then."""
         now = self._clock()
         due = max(self._due.get(key, now), now)
         if due - now > self._tolerance:
             raise RateLimited(retry_after=due - now - self._tolerance)
-        self._due[key] = due + self._step * count
+        self._due[key] = due + self._step
         self._due.move_to_end(key)
         if len(self._due) > MAX_KEYS:
             self._due.popitem(last=False)

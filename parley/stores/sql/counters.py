@@ -10,31 +10,27 @@ from parley.ids import Time, to_ms
 from parley.models import Stats
 from parley.stores.sql.schema import counters
 
-SHARDS = 16
-
 MINUTE_MS = 60_000
 
-_ADD = text(
-    """
-    INSERT INTO counters (name, minute, shard, value) VALUES (:name, :minute, :shard, :step)
-    ON CONFLICT (name, minute, shard) DO UPDATE SET value = counters.value + excluded.value
-    """
-)
+# Where several nodes write, each connection adds to one of 16 rows, as `parley_append` does.
+_SHARD = {"sqlite": "0", "postgresql": "pg_backend_pid() % 16"}
+_ADD = {
+    dialect: text(
+        f"""
+        INSERT INTO counters AS c (name, minute, shard, value) VALUES (:name, 0, {shard}, :step)
+        ON CONFLICT (name, minute, shard) DO UPDATE SET value = c.value + excluded.value
+        """  # noqa: S608
+    )
+    for dialect, shard in _SHARD.items()
+}
 
 
 def add(connection: Connection, steps: dict[str, int]) -> None:
     """Count so many more of each name. The last thing that a transaction does, so that none waits in a
     circle for another."""
-    shard = _shard(connection)
-    moved = [(name, step) for name, step in sorted(steps.items()) if step]
-    for name, step in moved:
-        connection.execute(_ADD, {"name": name, "minute": 0, "shard": shard, "step": step})
-
-
-def add_sent(connection: Connection, minute: int, step: int) -> None:
-    """Count messages that were sent in that minute since the epoch."""
-    values = {"name": "sent", "minute": minute, "shard": _shard(connection), "step": step}
-    connection.execute(_ADD, values)
+    for name, step in sorted(steps.items()):
+        if step:
+            connection.execute(_ADD[connection.dialect.name], {"name": name, "step": step})
 
 
 def stats(connection: Connection, at: Time) -> Stats:
@@ -57,9 +53,3 @@ def forget(connection: Connection, before: Time) -> None:
     minute = to_ms(before) // MINUTE_MS
     old = (counters.c.name == "sent") & (counters.c.minute < minute)
     connection.execute(delete(counters).where(old))
-
-
-def _shard(connection: Connection) -> int:
-    if connection.dialect.name == "sqlite":
-        return 0  # there is one writer
-    return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one()) % SHARDS
