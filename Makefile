@@ -1,7 +1,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
-CODE := $(wildcard parley tests examples)
+CODE := $(wildcard parley tests examples scripts/*.py)
 
 # What must be there before the server starts.
 SERVABLE := $(VENV)/.runtime
@@ -18,13 +18,17 @@ help: ## List these targets
 up: $(SERVABLE) ## Install what is missing, then serve
 	@exec $(BIN)/parley serve
 
+.PHONY: demo
+demo: $(SERVABLE) ## Serve with people and rooms to look at; nothing is kept
+	@exec $(BIN)/python scripts/demo.py
+
 .PHONY: venv
 venv: $(VENV)/.runtime ## Make .venv with the parley command
 	@echo "Ready: $(BIN)/parley"
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests (ARGS="-k name" goes to pytest)
-	@scripts/test-servers postgresql redis strace
+	@scripts/test-servers postgresql redis strace curl
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: test-quick
@@ -54,13 +58,12 @@ bench: $(VENV)/.dev ## Measure how many messages a second each store takes (ARGS
 	@scripts/test-servers postgresql redis
 	@$(BIN)/python scripts/bench-stores $(ARGS)
 
-.PHONY: docker docker-up docker-down proto demo
+.PHONY: docker docker-up docker-down proto
 docker: ## Build the container image (later)
 docker-up: ## Start the server and its neighbours in containers (later)
 docker-down: ## Stop those containers (later)
 proto: ## Generate the gRPC code (later)
-demo: ## Serve with people and rooms to look at (later)
-docker docker-up docker-down proto demo:
+docker docker-up docker-down proto:
 	@echo "make $@ comes with a later release." >&2; exit 1
 
 .PHONY: lock

@@ -38,8 +38,16 @@ class Settings(BaseSettings):
     session_ttl: int = Field(
         3600, ge=10, le=31_536_000, description="seconds a guest stays after the last message"
     )
-    max_message_bytes: int = Field(16_384, ge=1, le=1_048_576, description="longest text, in UTF-8")
+    # More would not fit into a frame or a body once JSON has escaped it.
+    max_message_bytes: int = Field(16_384, ge=1, le=65_536, description="longest text, in UTF-8")
     lobby_history: int = Field(50, ge=1, le=100_000, description="messages that the lobby keeps")
+    max_users: int | None = Field(None, ge=1, description="most users, guests too; empty: no limit")
+    max_rooms: int | None = Field(None, ge=1, description="most open rooms, direct ones too")
+    max_room_members: int | None = Field(None, ge=1, description="most members of a room but the lobby")
+    max_history: int | None = Field(None, ge=1, description="most messages kept in a room but the lobby")
+    rate_limit: float = Field(
+        50, ge=0, le=1_000_000, description="requests a second of one user in the long run; 0: no limit"
+    )
     origins: str = Field(
         "", description="other web sites whose pages may connect, separated by commas; * for all"
     )

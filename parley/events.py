@@ -5,10 +5,12 @@ history carries the room's `revision` after it; a client that sees revision 41 a
 missed one.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
+from parley.ids import Time
 from parley.models import Change, Changes, Delete, Edit, Member, Message, Model, React, Room, Send
 
 encode = msgspec.json.Encoder().encode
@@ -82,11 +84,38 @@ class RoomAdded(Model, tag_field="event", tag="room.added"):
     room: Room
 
 
+class MemberJoined(Model, tag_field="event", tag="member.joined"):
+    """Somebody came into a room that is not public."""
+
+    room_id: str
+    revision: int
+    member: Member
+
+
 class MemberLeft(Model, tag_field="event", tag="member.left"):
-    """Somebody is no longer in the room; where that is you, nothing more will be told to you."""
+    """Somebody is no longer in the room. Where that is you, nothing more will be told to you, and there is no
+    `revision` for you to remember: it is 0."""
 
     room_id: str
     user_id: str
+    revision: int = 0
+    member: Member | None = None
+
+
+class MemberChanged(Model, tag_field="event", tag="member.changed"):
+    """A member has another role."""
+
+    room_id: str
+    revision: int
+    member: Member
+
+
+class RoomChanged(Model, tag_field="event", tag="room.changed"):
+    """A room has other settings."""
+
+    room_id: str
+    revision: int
+    room: Room
 
 
 class RoomClosed(Model, tag_field="event", tag="room.closed"):
@@ -118,6 +147,16 @@ class TypingStopped(Model, tag_field="event", tag="typing.stopped"):
     user_id: str
 
 
+class PresenceChanged(Model, tag_field="event", tag="presence.changed"):
+    """Somebody you share a room with came, went, or is shown under another name. State, which may be told
+    more than once, and is not told in rooms that very many follow."""
+
+    user_id: str
+    display_name: str
+    online: bool
+    last_seen_at: Time | None
+
+
 class SessionEnded(Model, tag_field="event", tag="session.ended"):
     """Your session is over; the connection closes after this."""
 
@@ -125,7 +164,7 @@ class SessionEnded(Model, tag_field="event", tag="session.ended"):
 
 
 MessageEvent = MessageSent | MessageEdited | MessageDeleted | MessageReacted
-RoomEvent = MessageEvent | RoomChanges
+RoomEvent = MessageEvent | MemberJoined | MemberLeft | MemberChanged | RoomChanged | RoomChanges
 """What moves a room from one revision to a later one."""
 
 _decode = msgspec.json.Decoder(RoomEvent).decode
@@ -135,10 +174,10 @@ Event = (
     | RoomReset
     | RoomAdded
     | RoomClosed
-    | MemberLeft
     | ReadMarked
     | TypingStarted
     | TypingStopped
+    | PresenceChanged
     | SessionEnded
 )
 
@@ -153,6 +192,32 @@ _OF_CHANGE: dict[type[Change], type[MessageEvent]] = {
 def of_change(change: Change, message: Message) -> MessageEvent:
     """The event that tells of `change`, after which the message is as given."""
     return _OF_CHANGE[type(change)](room_id=message.room_id, revision=message.revision, message=message)
+
+
+def messages_of(event: RoomEvent) -> Sequence[Message]:
+    """The messages that an event tells of."""
+    if isinstance(event, RoomChanges):
+        return event.messages
+    return (event.message,) if isinstance(event, MessageEvent) else ()
+
+
+def members_of(event: RoomEvent) -> Sequence[Member]:
+    """The memberships that an event tells of, ended ones too."""
+    if isinstance(event, RoomChanges):
+        return event.members
+    if isinstance(event, MemberJoined | MemberLeft | MemberChanged) and event.member is not None:
+        return (event.member,)
+    return ()
+
+
+def room_of(event: RoomEvent) -> Room | None:
+    """The room, where its settings are what an event tells of."""
+    return event.room if isinstance(event, RoomChanged | RoomChanges) else None
+
+
+def before(event: RoomEvent) -> int:
+    """The revision that a room must have reached for the event to be the next one."""
+    return event.since if isinstance(event, RoomChanges) else event.revision - 1
 
 
 def of_changes(room_id: str, since: int, changes: Changes) -> RoomChanges:

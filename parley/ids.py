@@ -2,15 +2,17 @@
 
 import re
 import time
+import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NewType
+from typing import Annotated, NewType
 
+import msgspec
 import uuid_utils
 
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-Time = NewType("Time", str)
+Time = NewType("Time", Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})])
 """A UTC instant, RFC 3339 with milliseconds, always 24 characters: `2026-11-20T13:15:53.123Z`.
 
 Times are compared as strings (the fixed width makes that right) and made from epoch milliseconds, which is
@@ -55,3 +57,11 @@ def from_ms(ms: int) -> Time:
 def to_ms(instant: Time) -> int:
     """Milliseconds since the epoch."""
     return round(datetime.fromisoformat(instant).timestamp() * 1000)
+
+
+def uuid7_of(ms: int, randomness: bytes) -> str:
+    """The UUIDv7 of a moment (milliseconds since the epoch) with the first 10 of these bytes for its random
+    bits."""
+    bits = int.from_bytes(randomness[:10])
+    value = (ms << 80) | (7 << 76) | ((bits >> 62) & 0xFFF) << 64 | (2 << 62) | (bits & (2**62 - 1))
+    return str(uuid.UUID(int=value))

@@ -125,7 +125,8 @@ class Room(Model):
     """A numbered history and its settings.
 
     `last_seq` counts its messages, `revision` its changes, both without holes. `history_limit` and `capacity`
-    are None where there is no limit. `role`, `read_seq` and `unread` are there for its members only.
+    are None where there is no limit. `role`, `read_seq` and `unread` are there for its members only, and in a
+    direct room `peer`, the other one of the two.
     """
 
     id: str
@@ -149,11 +150,24 @@ class Room(Model):
     role: Role | msgspec.UnsetType = msgspec.UNSET
     read_seq: int | msgspec.UnsetType = msgspec.UNSET
     unread: int | msgspec.UnsetType = msgspec.UNSET
+    peer: User | msgspec.UnsetType = msgspec.UNSET
+
+
+class RoomChange(Model):
+    """Other settings for a room; what is `UNSET` stays as it is."""
+
+    title: str | msgspec.UnsetType = msgspec.UNSET
+    kind: RoomKind | msgspec.UnsetType = msgspec.UNSET
+    capacity: int | msgspec.UnsetType | None = msgspec.UNSET
+    history_limit: int | msgspec.UnsetType | None = msgspec.UNSET
+    read_only: bool | msgspec.UnsetType = msgspec.UNSET
+    expires_at: Time | msgspec.UnsetType | None = msgspec.UNSET
+    close_when_empty: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Member(Model):
-    """Somebody in a room, or somebody who was (`left_at`). `revision` is that of their last change in a
-    private room."""
+    """Somebody in a room, or somebody who was (`left_at`). `revision` is that of their last change, as far as
+    it was a change of the room."""
 
     room_id: str
     user_id: str
@@ -164,6 +178,23 @@ class Member(Model):
     left_at: Time | None = None
     read_seq: int = 0
     revision: int = 0
+    online: bool = False
+
+
+class Mark(Model):
+    """A member has read a room up to `seq`."""
+
+    room_id: str
+    user_id: str
+    seq: int
+
+
+class Marked(Model):
+    """Where a read mark is now, whether it was moved there just now, and how many members the room has."""
+
+    seq: int
+    moved: bool
+    member_count: int
 
 
 class Message(Model):
@@ -241,6 +272,22 @@ class Stats(Model):
     messages: int
     messages_last_hour: int
     online: int = 0
+
+
+class Limits(Model):
+    """What this server allows; None, and for the rate 0, where there is no limit. `session_ttl` is in
+    seconds, `rate_limit` in requests a second of one user in the long run."""
+
+    guests: bool
+    registration: bool
+    session_ttl: int
+    max_users: int | None
+    max_rooms: int | None
+    max_room_members: int | None
+    max_history: int | None
+    max_message_bytes: int
+    lobby_history: int
+    rate_limit: float
 
 
 class Send(Model):

@@ -11,9 +11,10 @@ from parley import background, events, transfer
 from parley.buses.base import Bus
 from parley.config import Settings
 from parley.errors import ParleyError, RoomNotFound
-from parley.ids import now
+from parley.ids import new_id, now
 from parley.models import Change
 from parley.realtime.hub import Hub
+from parley.realtime.presence import Presence
 from parley.realtime.repair import Repair
 from parley.realtime.resume import Resume
 from parley.realtime.session import Session
@@ -22,7 +23,10 @@ from parley.services.accounts import Accounts
 from parley.services.core import Core
 from parley.services.housekeeping import Housekeeping
 from parley.services.journal import Journal
+from parley.services.limits import Rates
+from parley.services.marks import Marks
 from parley.services.messages import Messages
+from parley.services.own_data import OwnData
 from parley.services.passwords import Passwords
 from parley.services.rooms import Rooms
 from parley.services.sessions import Sessions
@@ -68,40 +72,49 @@ class Node:
         self.hub = Hub(loop)
         rooms = Rooms(self.store, self.settings, self.hub)
         self.journal = Journal(
-            self.store, self._publish, refused=self._refused, max_batch=self.settings.journal_batch
+            self.store, self.hub.announce, refused=self._refused, max_batch=self.settings.journal_batch
         )
         self.repair = Repair(self.store, self.hub)
-        lobby = await rooms.open_lobby()
+        await rooms.open_lobby()
         secret = await self._secret()
         sessions = Sessions(self.store, self.settings, self.hub, secret)
         passwords = Passwords()
         self._ending.callback(passwords.close)
-        accounts = Accounts(self.store, self.settings, self.hub, sessions, passwords, lobby.id)
+        accounts = Accounts(self.store, self.settings, self.hub, sessions, passwords, rooms)
         typing = Typing(rooms, self.hub)
         self._ending.callback(typing.close)
-        messages = Messages(self.store, self.journal, rooms, sessions, typing, self.hub, self.settings)
-        stats = Statistics(self.store, self.hub)
+        marks = Marks(self.store, rooms, self.hub)
+        messages = Messages(self.store, self.journal, rooms, marks, sessions, typing, self.settings)
+        stats = Statistics(self.store, self.settings, self.hub)
+        presence = Presence(self.hub, self.store, new_id())
         self.core = Core(
             store=self.store,
             accounts=accounts,
             sessions=sessions,
             rooms=rooms,
             messages=messages,
+            marks=marks,
             typing=typing,
+            own_data=OwnData(self.store, sessions, rooms),
             stats=stats,
+            rates=Rates(self.settings.rate_limit),
         )
         resume = Resume(self.hub, self.repair)
-        self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, loop=loop)
+        self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, presence=presence, loop=loop)
         self.hub.on_live = self._want
+        self.hub.on_announced = self._announced
         await self.bus.start(self._arrived)
         self._ending.push_async_callback(self.bus.stop)
         self._ending.push_async_callback(sessions.save)
+        self._ending.push_async_callback(marks.stop)
+        self._ending.push_async_callback(presence.stop)
         self.repair.start(self._died)
         self._ending.push_async_callback(self.repair.stop)
         housekeeping = Housekeeping(self.store, self.settings, rooms.closed)
         for name, work in (
             ("sessions", self._keep_sessions()),
             ("housekeeping", housekeeping.run()),
+            ("presence", presence.run()),
             ("store", self._watch_store()),
         ):
             self._ending.push_async_callback(background.stop, background.start(work, name, self._died))
@@ -130,8 +143,8 @@ class Node:
         await self._ending.aclose()
         self.state = "stopped"
 
-    def _publish(self, event: events.MessageEvent) -> None:
-        self.bus.publish(f"room:{event.room_id}", self.hub.publish(event))
+    def _announced(self, room_id: str, line: bytes) -> None:
+        self.bus.publish(f"room:{room_id}", line)
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         try:

@@ -17,7 +17,7 @@ from parley.app import node_from
 from parley.config import Settings, masked
 from parley.errors import StartError
 from parley.node import Node
-from parley.realtime.session import PING_SECONDS
+from parley.realtime.transport import PING_SECONDS, PONG_SECONDS
 from parley.web import app as web
 
 MAX_FRAME_BYTES = 256 * 1024
@@ -99,7 +99,7 @@ async def run(node: Node) -> int:
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         server_header=False,
     )

@@ -53,6 +53,8 @@ class Postgres:
             self._last = name
             tables = (
                 "words",
+                "connected",
+                "nodes",
                 "indexed",
                 "counters",
                 "messages",

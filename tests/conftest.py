@@ -1,10 +1,14 @@
 """What the whole test run shares, ended with it."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests import redis_servers
+
+# Tests ask faster than people do; those of the limit itself set one.
+os.environ.setdefault("PARLEY_RATE_LIMIT", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)

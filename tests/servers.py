@@ -56,6 +56,7 @@ class ServerProcess:
         given = {
             "port": self.port,
             "log_format": "json",
+            "rate_limit": 0,  # tests ask faster than people do; those of the limit itself set one
             "store": f"sqlite:///{folder / 'parley.db'}",
         } | settings
         self._environment = {

@@ -1,10 +1,13 @@
 """What the documents say of the tests is so."""
 
 import ast
+import os
 import re
 from pathlib import Path
 
 import pytest
+
+from parley.config import Settings, shown
 
 ROOT = Path(__file__).parent.parent
 NAMED = re.compile(r"\btests/[\w/.-]*[\w/](?:::\w+)?")
@@ -47,3 +50,16 @@ def test_every_test_that_the_guarantees_name_exists(named: str) -> None:
 def test_what_counts_as_there(named: str, there: bool) -> None:
     assert is_there(named) is there
     assert NAMED.findall(f"seen by `{named}`.") == [named]
+
+
+def test_the_example_of_settings_names_each_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [each for each in os.environ if each.startswith("PARLEY_")]:
+        monkeypatch.delenv(variable)
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    told = dict(line[1:].split("=", 1) for line in lines if line.startswith("#PARLEY_"))
+    assert all(line.startswith("#") or not line for line in lines), "a copy must change nothing"
+    in_force = shown(Settings(_env_file=None))
+    as_numbers = {name: value.removesuffix(".0") for name, value in in_force.items()}
+    assert {name: value.lower() for name, value in told.items()} == {
+        name: value.lower() for name, value in as_numbers.items()
+    }

@@ -81,6 +81,28 @@ def bench_fanout(
     _show(table, "Through FastAPI's own WebSocket route.")
 
 
+@bench.command("rooms")
+def bench_rooms(
+    rooms: Annotated[int, typer.Option(min=2, max=1000, help="rooms that somebody is in")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """A list of somebody's rooms with unread counts, beside the smallest request that signs in."""
+    from parley.bench import rooms as rooms_bench
+
+    _leave_a_core()
+    result = rooms_bench.run(rooms)
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = _table(f"{result['rooms']} rooms in an SQLite file")
+    table.add_column("request")
+    table.add_column("server CPU", justify="right")
+    table.add_column("ratio", justify="right")
+    table.add_row("GET /me", f"{result['cpu_ms_per_me']:.2f} ms", "1")
+    table.add_row("GET /rooms?scope=mine", f"{result['cpu_ms_per_list']:.2f} ms", f"{result['ratio']:.1f}")
+    _show(table, "Through HTTP, with everything that a request passes.")
+
+
 def _leave_a_core() -> None:
     """Keep the load generator off the server's core, where there is a second one."""
     from parley.bench.target import CORES

@@ -29,7 +29,7 @@ class Mirror:
     def take(self, event: events.Event | Welcome) -> None:
         """Take in an event at once."""
         self._inbox.put(self._state.apply(event))
-        if isinstance(event, Welcome | events.SessionEnded):
+        if isinstance(event, Welcome | events.SessionEnded | events.PresenceChanged):
             return
         if isinstance(event, events.RoomAdded) and event.room_id in self._awaited:
             self._awaited.pop(event.room_id).set_result(None)

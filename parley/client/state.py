@@ -5,6 +5,7 @@ was missed, the room says so (`has_hole`): what it has become since its `revisio
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -72,7 +73,7 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
         """Take in what the server told; return what is new in it, each message by itself and none twice."""
         if isinstance(event, Welcome):
             return self._welcome(event)
-        if isinstance(event, events.SessionEnded):
+        if isinstance(event, events.SessionEnded | events.PresenceChanged):
             return [event]
         if isinstance(event, events.RoomAdded):
             return self._added(event)
@@ -89,10 +90,12 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
             case events.RoomClosed():
                 del self.rooms[event.room_id]
                 return [event]
-            case events.MemberLeft():
+            case events.MemberLeft(revision=0):
                 return self._left(known, event)
             case events.ReadMarked():
                 return self._read(known, event)
+            case events.MemberJoined() | events.MemberLeft() | events.MemberChanged() | events.RoomChanged():
+                return self._changed(known, event)
             case _:
                 return self._message(known, event)
 
@@ -133,6 +136,8 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
     def _summarise(self, known: RoomState, room: Room) -> None:
         last_seq = max(known.room.last_seq, room.last_seq)
         known.room = replace(room, revision=known.revision)
+        if room.kind == "public":
+            known.members = {}
         known.note(last_seq=last_seq)
 
     def _message(self, known: RoomState, event: events.MessageEvent) -> list[events.Event]:
@@ -140,6 +145,19 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
         if event.revision > known.revision + 1:
             return []
         return self._told(known, event.revision, [event.message], [event])
+
+    def _changed(
+        self,
+        known: RoomState,
+        event: events.MemberJoined | events.MemberLeft | events.MemberChanged | events.RoomChanged,
+    ) -> list[events.Event]:
+        known.heard = max(known.heard, event.revision)
+        if event.revision != known.revision + 1:
+            return []
+        if (room := events.room_of(event)) is not None:
+            self._summarise(known, _as_mine(known, room))
+        self._members(known, events.members_of(event))
+        return self._told(known, event.revision, [], [event])
 
     def _changes(self, known: RoomState, event: events.RoomChanges) -> list[events.Event]:
         known.heard = max(known.heard, event.revision)
@@ -152,8 +170,7 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
         news: list[events.Event] = [_news(known, message) for message in (*old, *new)]
         if event.revision > known.revision and (event.room or event.members):
             if event.room is not None:
-                room = replace(event.room, role=known.room.role, read_seq=known.room.read_seq)
-                self._summarise(known, room)
+                self._summarise(known, _as_mine(known, event.room))
             self._members(known, event.members)
             news.append(replace(event, messages=[]))
         return self._told(known, event.revision, event.messages, news)
@@ -195,7 +212,7 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
         read_seq = known.room.read_seq
         if read_seq is not UNSET:
             read_seq = min(read_seq, last_seq)
-        known.room = replace(event.room or known.room, role=known.room.role, read_seq=read_seq)
+        known.room = replace(_as_mine(known, event.room or known.room), read_seq=read_seq)
         known.note(revision=event.revision, last_seq=last_seq)
         known.heard, known.told, known.forgotten = event.revision, last_seq, 0
         known.messages, known.strays, known.members = {}, {}, {}
@@ -204,14 +221,15 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
         self._no_longer_pending(event.messages)
         return news
 
-    def _members(self, known: RoomState, members: list[Member]) -> None:
+    def _members(self, known: RoomState, members: Sequence[Member]) -> None:
         for member in members:
             if member.left_at is not None:
                 known.members.pop(member.user_id, None)
-            else:
+                continue
+            if known.room.kind != "public":  # there nobody tells who comes and goes
                 known.members[member.user_id] = member
-                if member.user_id == self.me:
-                    known.note(role=member.role, read_seq=member.read_seq)
+            if member.user_id == self.me:
+                known.note(role=member.role, read_seq=max(member.read_seq, _read_seq(known)))
 
     def _no_longer_pending(self, messages: list[Message]) -> None:
         for message in messages:
@@ -234,6 +252,18 @@ class ChatState(msgspec.Struct, kw_only=True, omit_defaults=True):
             read_seq = max(member.read_seq, event.seq)
             known.members[event.user_id] = replace(member, read_seq=read_seq)
         return [event]
+
+
+def _read_seq(known: RoomState) -> int:
+    return known.room.read_seq if known.room.read_seq is not UNSET else 0
+
+
+def _as_mine(known: RoomState, room: Room) -> Room:
+    """A room as everybody is told of it, with what is known of it by its member only."""
+    mine = known.room
+    title = mine.title if mine.kind == "direct" else room.title
+    seen = {"role": mine.role, "read_seq": mine.read_seq, "peer": mine.peer}
+    return replace(room, title=title, online_count=mine.online_count, **seen)
 
 
 def _news(known: RoomState, message: Message) -> events.MessageEvent:

@@ -69,7 +69,10 @@ class Transcript:
                 if known is not None and known.room.id == event.room_id:
                     for item in await self._catch_up(event.room_id):
                         yield item
-            elif isinstance(event, events.SessionEnded) or event.room_id != self._room_id:
+            elif (
+                isinstance(event, events.SessionEnded | events.PresenceChanged)
+                or event.room_id != self._room_id
+            ):
                 continue
             elif isinstance(event, events.RoomReset) and event.reason != "behind":
                 self.last_seq = 0

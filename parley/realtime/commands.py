@@ -1,10 +1,14 @@
 """From the words of the protocol to the services: one line per operation."""
 
 from asyncio import Future
+from typing import Any
+
+from msgspec.structs import asdict
 
 from parley.errors import InvalidField
-from parley.models import Applied, DeviceList, Model, Room, User
-from parley.realtime import protocol as p
+from parley.models import Applied, DeviceList, Member, Model, Room, User
+from parley.realtime import operations as p
+from parley.realtime.protocol import Done
 from parley.services.core import Core
 from parley.services.sessions import Caller
 
@@ -24,10 +28,50 @@ class RoomAnswer(Model):
     room: Room
 
 
+class MemberAnswer(Model):
+    """The answer that is a member."""
+
+    member: Member
+
+
 class ReadAnswer(Model):
     """The answer that is a read mark."""
 
     seq: int
+
+
+def known_room(core: Core, user: User, command: Writing) -> str | None:
+    """The id of the room that a command writes into, if it can be told without asking the store."""
+    if isinstance(command, p.MessageSend) and command.user is not None:
+        return None if command.room is not None else core.rooms.known_direct(user.id, command.user)
+    return core.rooms.known_id(command.room) if command.room is not None else None
+
+
+async def room_of(core: Core, user: User, command: Writing) -> str:
+    """The id of the room that a command writes into. Raises `RoomNotFound`, `UserNotFound`, `InvalidField`,
+    `LimitReached`."""
+    if isinstance(command, p.MessageSend):
+        if (command.room is None) == (command.user is None):
+            raise InvalidField("room or user: one of them is needed.")
+        if command.user is not None:
+            return await core.rooms.direct_id(user, await core.accounts.whom(user, command.user))
+    return await core.rooms.id_of(command.room or "", user.id)
+
+
+async def arrive(core: Core, command: p.Arriving, label: str, address: str) -> Model:
+    """Do what somebody asks who need not be signed in. Raises what refuses it."""
+    match command:
+        case p.Register():
+            named = (command.name, command.password, command.display_name)
+            return await core.accounts.register(*named, label, address)
+        case p.SignIn():
+            return await core.accounts.sign_in(command.name, command.password, label, address)
+        case p.ComeAsGuest():
+            return await core.accounts.guest(command.display_name, label, address)
+        case p.Refresh():
+            return await core.sessions.refresh(command.refresh_token)
+        case p.ServerLimits():
+            return core.stats.limits()
 
 
 def write(core: Core, caller: Caller, room_id: str, command: Writing) -> Future[Applied]:
@@ -63,26 +107,30 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
             return UserAnswer(user=await core.accounts.change_profile(caller, command.display_name))
         case p.PasswordChange():
             await core.accounts.change_password(caller, command.password, command.new_password)
-            return p.Done()
+            return Done()
         case p.UserSee():
-            return UserAnswer(user=await core.accounts.see(user.id if command.user == "me" else command.user))
+            return UserAnswer(user=await core.accounts.whom(user, command.user))
         case p.UserFind():
+            if command.query is None:
+                return await core.accounts.online(command.cursor, command.limit)
             return await core.accounts.find(command.query, command.cursor, command.limit)
+        case p.AccountExport():
+            return await core.own_data.export(caller, command.cursor)
         case p.SessionListing():
             return DeviceList(items=await core.sessions.devices(caller))
         case p.SignOut(session=str(session_id)):
             await core.sessions.sign_out_device(caller, session_id)
-            return p.Done()
+            return Done()
         case p.RoomCreate():
-            return RoomAnswer(
-                room=await rooms.create(
-                    user,
-                    name=command.name,
-                    title=command.title,
-                    history_limit=command.history_limit,
-                    ttl_seconds=command.ttl_seconds,
-                )
-            )
+            return RoomAnswer(room=await rooms.create(user, **_fields(command, "ref")))
+        case p.RoomChange():
+            changed = await rooms.change(user, command.room, **_fields(command, "ref", "room"))
+            return RoomAnswer(room=changed)
+        case p.RoomClose():
+            await rooms.close(user, command.room)
+            return Done()
+        case p.RoomDirect():
+            return RoomAnswer(room=await rooms.direct(user, await core.accounts.whom(user, command.user)))
         case p.RoomSee():
             return RoomAnswer(room=await rooms.see(command.room, user.id))
         case p.RoomListing():
@@ -91,7 +139,18 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
             return RoomAnswer(room=await rooms.join(user, command.room))
         case p.RoomLeave():
             await rooms.leave(user, command.room)
-            return p.Done()
+            return Done()
+        case p.MemberAdd():
+            added = await core.accounts.whom(user, command.user)
+            return RoomAnswer(room=await rooms.add_member(user, command.room, added.id, command.role))
+        case p.MemberRemove():
+            removed = await core.accounts.whom(user, command.user)
+            await rooms.remove_member(user, command.room, removed.id)
+            return Done()
+        case p.MemberChange():
+            member = await core.accounts.whom(user, command.user)
+            changed_member = await rooms.change_role(user, command.room, member.id, command.role)
+            return MemberAnswer(member=changed_member)
         case p.MemberListing():
             return await rooms.members(user.id, command.room, command.cursor, command.limit)
         case p.MessagePage():
@@ -110,13 +169,18 @@ async def run(core: Core, caller: Caller, command: p.AnyCommand) -> Model:
             return await messages.search(user.id, command.query, command.room, command.cursor, command.limit)
         case p.TypingStart():
             await core.typing.start(user, command.room)
-            return p.Done()
+            return Done()
         case p.TypingStop():
             await core.typing.stop(user, command.room)
-            return p.Done()
+            return Done()
         case p.ServerStats():
             return await core.stats.see()
         case p.ReadMark():
-            return ReadAnswer(seq=await messages.mark_read(user, command.room, command.seq))
+            return ReadAnswer(seq=await core.marks.mark(user, command.room, command.seq))
         case _:
             raise InvalidField("That operation makes no sense here.")
+
+
+def _fields(command: p.Command, *but: str) -> dict[str, Any]:
+    """What a command asks for, by name."""
+    return {name: value for name, value in asdict(command).items() if name not in but}

@@ -7,8 +7,8 @@ import structlog
 
 from parley import events
 from parley.errors import InternalError, Overloaded, ParleyError
-from parley.events import RoomChanges, RoomEvent
-from parley.models import Message, Model, Room, User
+from parley.events import RoomEvent
+from parley.models import Message, Model, User
 from parley.realtime import protocol
 from parley.realtime.protocol import Close, ErrorBody
 from parley.realtime.transport import MAX_PENDING_BYTES, Realtime, Transport
@@ -29,11 +29,12 @@ class Complaint(Model):
 class PlainFeed:
     """One connection to the plain feed of a room, which is made on first use."""
 
-    def __init__(self, node: Realtime, transport: Transport, room: str, name: str) -> None:
+    def __init__(self, node: Realtime, transport: Transport, room: str, name: str, address: str = "") -> None:
         self._node = node
         self._transport = transport
         self._key = room
         self._name = name
+        self._address = address
         self._room_id = ""
         self._last_seq: int | None = None
         self._unread: list[RoomEvent] = []
@@ -79,18 +80,24 @@ class PlainFeed:
             self._unread.extend(told)
             return
         for event in told:
-            messages = event.messages if isinstance(event, RoomChanges) else [event.message]
-            for message in sorted(messages, key=lambda each: each.seq):
+            for message in sorted(events.messages_of(event), key=lambda each: each.seq):
                 self._show(message)
 
     def tell(self, frame: bytes) -> None:
         """Not for plain feeds: they have lines of their own."""
 
-    def follow(self, room: Room) -> None:
+    def follow(self, room_id: str) -> None:
         """Not for plain feeds: they follow one room."""
 
     def unfollow(self, room_id: str) -> None:
         """Not for plain feeds."""
+
+    def shut_out(self, room_id: str) -> None:
+        """The room is private from now on, and so is what is said in it."""
+        self.end("the room is closed")
+
+    def renamed(self, user: User) -> None:
+        """Not for plain feeds: their guests keep their names."""
 
     def end(self, reason: str) -> None:
         """It is over for good: the room is closed."""
@@ -117,6 +124,7 @@ class PlainFeed:
     async def _begin(self) -> None:
         node = self._node
         try:
+            node.core.rates.of_address(self._address)  # whoever opens feeds may make rooms
             room = await node.core.rooms.ensure(self._key, None)
             if self.is_over:
                 return
@@ -146,7 +154,9 @@ class PlainFeed:
         while self._lines and not self.is_over:
             line = self._lines.popleft()
             try:
+                core.rates.of_address(self._address)
                 user = await core.accounts.walk_in(self._name)
+                core.rates.of_user(user.id)
                 await core.rooms.join(user, self._room_id)
                 await core.messages.send(user, self._room_id, line)
             except ParleyError as error:

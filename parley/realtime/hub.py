@@ -7,9 +7,8 @@ one turn of the event loop goes out as one frame, which is built once.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
@@ -25,128 +24,14 @@ from parley.events import (
     TypingStarted,
     TypingStopped,
 )
-from parley.models import Changes, Message, Room, User
+from parley.models import Changes, Member, Room, User
+from parley.realtime.live_room import Feed, Follower
 
-MAX_RECENT = 256
-"""Events that a live room remembers, to answer those who come back without asking the store."""
-MAX_RECENT_BYTES = 256 * 1024
-"""Text in those events, about."""
 MAX_EARLY = 256
 """Events that wait for earlier ones; beyond that the store is read instead."""
 
-
 T = TypeVar("T")
 log = structlog.get_logger()
-
-Told = tuple[RoomEvent, bytes]
-"""An event and its encoding, which is made once."""
-
-
-class Follower(Protocol):
-    """A connection that hears of rooms. Nothing here waits."""
-
-    @property
-    def user(self) -> User:
-        """Who it is."""
-
-    @property
-    def session_id(self) -> str:
-        """By which session."""
-
-    def expects(self, room_id: str) -> bool:
-        """Whether the connection is open and still wants to hear of a room."""
-
-    async def drained(self) -> None:
-        """Wait until most of what was told is on its way, or the connection is over."""
-
-    def tell(self, frame: bytes) -> None:
-        """Send lines of encoded events. Never raises."""
-
-    def tell_events(self, told: list[RoomEvent]) -> None:
-        """Send what a plain feed makes of these events. Never raises."""
-
-    def follow(self, room: Room) -> None:
-        """Begin to follow a room from where it stands now."""
-
-    def unfollow(self, room_id: str) -> None:
-        """Stop following a room."""
-
-    def end(self, reason: str) -> None:
-        """The session is over: say so and close."""
-
-    def restart(self) -> None:
-        """The server cannot go on with this connection: the client is to come back."""
-
-
-class Feed:
-    """One live room on this node. `revision` is the last one told, None until the store was asked."""
-
-    __slots__ = (
-        "early",
-        "followers",
-        "pins",
-        "plain",
-        "recent",
-        "recent_bytes",
-        "revision",
-        "room_id",
-        "untold",
-    )
-
-    def __init__(self, room_id: str) -> None:
-        self.room_id = room_id
-        self.revision: int | None = None
-        self.followers: set[Follower] = set()
-        self.plain: set[Follower] = set()
-        self.untold: list[Told] = []
-        self.recent: deque[RoomEvent] = deque()
-        self.recent_bytes = 0
-        self.early: dict[int, Told] = {}
-        self.pins = 0
-
-    @property
-    def in_use(self) -> bool:
-        """Whether somebody follows the room or is about to."""
-        return bool(self.followers or self.plain or self.pins)
-
-    def remember(self, event: RoomEvent) -> None:
-        """Keep an event for those who come back."""
-        self.recent.append(event)
-        self.recent_bytes += _bytes(event)
-        while len(self.recent) > MAX_RECENT or self.recent_bytes > MAX_RECENT_BYTES:
-            self.recent_bytes -= _bytes(self.recent.popleft())
-
-    def forget(self) -> None:
-        """Drop what was remembered and what was about to be told."""
-        self.recent.clear()
-        self.recent_bytes = 0
-        self.untold.clear()
-
-    def reach_back(self, since: int, changes: Changes) -> None:
-        """Keep what the store said of the time before the recent events, if it joins them without a hole."""
-        begins = _before(self.recent[0]) if self.recent else self.revision
-        if begins is None or changes.reset or not since < begins <= changes.revision:
-            return
-        event = events.of_changes(self.room_id, since, changes)
-        if self.recent_bytes + _bytes(event) <= MAX_RECENT_BYTES:
-            self.recent.appendleft(event)
-            self.recent_bytes += _bytes(event)
-
-    def since(self, revision: int) -> Changes | None:
-        """What happened after `revision`, if the recent events reach back that far."""
-        if self.revision is None or revision > self.revision:
-            return None
-        if revision == self.revision:
-            return Changes(revision=revision)
-        if not self.recent or _before(self.recent[0]) > revision:
-            return None
-        later = [event for event in self.recent if event.revision > revision]
-        if any(isinstance(event, RoomChanges) and (event.room or event.members) for event in later):
-            return None  # the store knows how these are now
-        latest = {message.seq: message for event in later for message in _messages(event)}
-        changed = [message for message in latest.values() if message.revision > revision]
-        changed.sort(key=lambda message: message.revision)
-        return Changes(revision=self.revision, messages=changed)
 
 
 class Hub:
@@ -162,6 +47,9 @@ class Hub:
         self.encoded = 0
         self.on_hole: Callable[[Feed], None] = lambda feed: None
         self.on_live: Callable[[str, bool], None] = lambda room_id, live: None
+        self.on_announced: Callable[[str, bytes], None] = lambda room_id, line: None
+        self.elsewhere: set[str] = set()
+        """Users who are connected to other nodes."""
         self._untold: list[Feed] = []
 
     # Rooms
@@ -178,6 +66,7 @@ class Hub:
         """Tell the follower of all that happens from here on; what is still untold is not for them."""
         self._flush_feed(feed)
         (feed.plain if plain else feed.followers).add(follower)
+        feed.online = None
 
     def unfollow(self, room_id: str, follower: Follower) -> None:
         """Stop telling; a room that nobody follows is no longer live."""
@@ -185,6 +74,7 @@ class Hub:
         if feed is not None:
             feed.followers.discard(follower)
             feed.plain.discard(follower)
+            feed.online = None
             self.release(feed)
 
     def release(self, feed: Feed) -> None:
@@ -200,8 +90,11 @@ class Hub:
             feed.revision = revision
             self._tell_early(feed)
 
-    def publish(self, event: RoomEvent) -> bytes:
-        """Encode an event, tell it here and return its encoding for the other nodes."""
+    def announce(self, event: RoomEvent) -> None:
+        """Encode what has just happened in a room, tell it here and hand it on to the other nodes."""
+        self.on_announced(event.room_id, self._publish(event))
+
+    def _publish(self, event: RoomEvent) -> bytes:
         line = events.encode(event)
         self.encoded += 1
         self.deliver(event, line)
@@ -212,7 +105,7 @@ class Hub:
         feed = self.feeds.get(event.room_id)
         if feed is None:
             return
-        if feed.revision is None or _before(event) > feed.revision:
+        if feed.revision is None or events.before(event) > feed.revision:
             if len(feed.early) < MAX_EARLY:
                 feed.early[event.revision] = event, line
             if feed.revision is not None:
@@ -230,7 +123,7 @@ class Hub:
             return
         if changes.revision > feed.revision:
             if not changes.reset:
-                self.publish(events.of_changes(room_id, since, changes))
+                self._publish(events.of_changes(room_id, since, changes))
             elif since == feed.revision:
                 self._reset(feed, changes, "behind")
         feed.reach_back(since, changes)
@@ -243,6 +136,7 @@ class Hub:
             self._reset(feed, changes, "ahead")
 
     def _reset(self, feed: Feed, changes: Changes, reason: ResetReason) -> None:
+        self._shut_out(feed, changes.room, changes.members)
         frame = events.encode(events.of_reset(feed.room_id, changes, reason))
         told = events.of_changes(feed.room_id, changes.revision, changes)
         feed.forget()
@@ -269,7 +163,7 @@ class Hub:
     def _tell_early(self, feed: Feed) -> None:
         for revision in sorted(feed.early):
             event, line = feed.early[revision]
-            if feed.revision is not None and _before(event) > feed.revision:
+            if feed.revision is not None and events.before(event) > feed.revision:
                 self.on_hole(feed)
                 return
             del feed.early[revision]
@@ -277,6 +171,17 @@ class Hub:
                 self._tell(feed, event, line)
 
     def _tell(self, feed: Feed, event: RoomEvent, line: bytes) -> None:
+        gone = [member.user_id for member in events.members_of(event) if member.left_at is not None]
+        room = events.room_of(event)
+        if gone or room is not None:
+            self._flush_feed(feed)
+            for user_id in gone:
+                self.left(user_id, feed.room_id)
+            if room is not None and room.kind != "public":
+                self._close_to_visitors(feed)
+                if feed.kind == "public" and isinstance(event, RoomChanges):
+                    self._part_with_all_but(feed, event.members)
+            feed.kind = room.kind if room is not None else feed.kind
         feed.revision = event.revision
         feed.remember(event)
         if not feed.untold:
@@ -284,6 +189,28 @@ class Hub:
                 self._loop.call_soon(self._flush)
             self._untold.append(feed)
         feed.untold.append((event, line))
+
+    def _part_with_all_but(self, feed: Feed, members: list[Member]) -> None:
+        """The room has become private, and these are all that were in it then. Whoever else follows it left a
+        moment before, which this node has not been told yet: they come back without it."""
+        present = {member.user_id for member in members if member.left_at is None}
+        for follower in (*feed.followers, *feed.entering):
+            if follower.user.id not in present:
+                follower.restart()
+
+    def _shut_out(self, feed: Feed, room: Room | None, present: list[Member]) -> None:
+        """Part with those who are not in a private room as the store shows it."""
+        feed.kind = room.kind if room is not None else feed.kind
+        if room is not None and room.kind != "public":
+            self._close_to_visitors(feed)
+            here = {member.user_id for member in present}
+            for user_id in {each.user.id for each in (*feed.followers, *feed.entering)} - here:
+                self.left(user_id, feed.room_id)
+
+    def _close_to_visitors(self, feed: Feed) -> None:
+        """The room is private: whoever follows it without being a member hears that it is closed to them."""
+        for follower in (*feed.followers, *feed.entering, *feed.plain):
+            follower.shut_out(feed.room_id)
 
     def _flush(self) -> None:
         feeds, self._untold = self._untold, []
@@ -326,36 +253,48 @@ class Hub:
                 del self.sessions[follower.user.id]
 
     def is_online(self, user_id: str) -> bool:
-        """Whether the user has a connection here."""
-        return user_id in self.sessions
+        """Whether the user has a connection, here or to another node."""
+        return user_id in self.sessions or user_id in self.elsewhere
+
+    def who_is_online(self) -> list[str]:
+        """The ids of all users with a connection, in order."""
+        return sorted(self.elsewhere.union(self.sessions))
 
     def users_online(self) -> int:
-        """How many users have a connection here."""
-        return len(self.sessions)
+        """How many users have a connection."""
+        return len(self.elsewhere.union(self.sessions))
 
     def online_count(self, room_id: str) -> int:
         """How many users with a connection here follow the room."""
         feed = self.feeds.get(room_id)
-        return len({follower.user.id for follower in feed.followers}) if feed else 0
+        return feed.users() if feed is not None else 0
 
-    def joined(self, user_id: str, room: Room) -> None:
+    def renamed(self, user: User) -> None:
+        """The user's sessions go on under another name, and say so."""
+        for session in list(self.sessions.get(user.id, ())):
+            session.renamed(user)
+
+    def joined(self, user_id: str, room_id: str) -> None:
         """The user's sessions begin to follow a room."""
         for session in list(self.sessions.get(user_id, ())):
-            session.follow(room)
+            session.follow(room_id)
 
     def left(self, user_id: str, room_id: str) -> None:
         """The user's sessions hear that they left, and nothing more of that room."""
         line = events.encode(MemberLeft(room_id=room_id, user_id=user_id))
         for session in list(self.sessions.get(user_id, ())):
-            session.tell(line)
+            if session.expects(room_id):
+                session.tell(line)
             session.unfollow(room_id)
+            session.follow(room_id)  # where they are back already, and were told so before this
 
     def read(self, user_id: str, room_id: str, seq: int, *, to_all: bool) -> None:
         """The user's sessions, or all who are in the room, hear how far the user has read."""
         line = events.encode(ReadMarked(room_id=room_id, user_id=user_id, seq=seq))
         feed = self.feeds.get(room_id) if to_all else None
         for session in list(feed.followers if feed is not None else self.sessions.get(user_id, ())):
-            self._safely(session, session.tell, line)
+            if session.expects(room_id):  # or the user has left meanwhile, or is not there yet
+                self._safely(session, session.tell, line)
 
     def typing(self, user: User, room_id: str, on: bool) -> None:
         """The others in a room hear that the user has begun or stopped to write."""
@@ -368,21 +307,8 @@ class Hub:
             if follower.user.id != user.id:
                 self._safely(follower, follower.tell, line)
 
-    def ended(self, user_id: str, session_id: str, reason: str) -> None:
-        """The connections of a session hear that it is over, and are closed."""
+    def ended(self, user_id: str, session_id: str | None, reason: str) -> None:
+        """The connections of a session, or of all of a user's, hear that it is over, and are closed."""
         for session in list(self.sessions.get(user_id, ())):
-            if session.session_id == session_id:
+            if session_id in (None, session.session_id):
                 session.end(reason)
-
-
-def _before(event: RoomEvent) -> int:
-    """The revision that a room must have reached for the event to be the next one."""
-    return event.since if isinstance(event, RoomChanges) else event.revision - 1
-
-
-def _messages(event: RoomEvent) -> Sequence[Message]:
-    return event.messages if isinstance(event, RoomChanges) else (event.message,)
-
-
-def _bytes(event: RoomEvent) -> int:
-    return 200 + sum(200 + len(message.text) for message in _messages(event))

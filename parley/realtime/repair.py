@@ -8,9 +8,10 @@ import structlog
 
 from parley import background
 from parley.errors import ParleyError, RoomNotFound
-from parley.models import Changes
-from parley.realtime.hub import Feed, Hub
-from parley.services.messages import MAX_CHANGES
+from parley.models import Changes, Room
+from parley.realtime.hub import Hub
+from parley.realtime.live_room import Feed
+from parley.services.rooms import MAX_CHANGES
 from parley.stores.base import Store
 
 EARLY_SECONDS = 0.05
@@ -80,6 +81,10 @@ class Repair:
             reading = self._reading[key] = asyncio.create_task(self._read(room_id, since))
             reading.add_done_callback(lambda _: self._reading.pop(key))
         return await asyncio.shield(reading)
+
+    async def look(self, room_id: str, user_id: str) -> Room | None:
+        """A room as the store shows it to a user now. Raises `StoreUnavailable`."""
+        return await self._store.room(room_id, user_id)
 
     async def _read(self, room_id: str, since: int) -> Changes:
         changes = await self._store.changes(room_id, since, MAX_CHANGES)

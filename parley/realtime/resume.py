@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from parley import events
 from parley.errors import ParleyError, RoomNotFound
-from parley.events import Event, ResetReason
+from parley.events import ResetReason, RoomChanges, RoomReset
 from parley.models import Changes, Room
-from parley.realtime.hub import Feed, Follower, Hub
+from parley.permissions import may_see
+from parley.realtime.hub import Hub
+from parley.realtime.live_room import Feed, Follower
 from parley.realtime.repair import Repair
 
 ANOTHER_HISTORY = 2**53
@@ -40,11 +43,13 @@ class Resume:
         """
         feeds = {room.id: self._hub.feed(room.id) for room in rooms}
         for feed in feeds.values():
-            feed.pins += 1
+            feed.entering.add(follower)
         try:
             await self._repair.know(feeds.values())
             shown, cursors = [], {}
-            for room in rooms:
+            for room in [await self._still_open_to(follower, room, feeds[room.id]) for room in rooms]:
+                if room is None:
+                    continue
                 head = feeds[room.id].revision
                 if head is not None:
                     begins = min(room.revision, head)
@@ -55,8 +60,22 @@ class Resume:
                     await self._bridge(follower, feeds[room.id], room, cursors[room.id])
         finally:
             for feed in feeds.values():
-                feed.pins -= 1
+                feed.entering.discard(follower)
                 self._hub.release(feed)
+
+    async def _still_open_to(self, follower: Follower, room: Room, feed: Feed) -> Room | None:
+        """The room, unless the follower was shut out of it after it was looked at and before it was live; of
+        what happens from then on the hub tells."""
+        kind = room.kind
+        moved = feed.revision is not None and feed.revision > room.revision
+        if moved and (room.kind != "public" or room.role is UNSET or feed.kind != "public"):
+            again = await self._repair.look(room.id, follower.user.id)
+            if again is None or not may_see(again):
+                return None
+            kind = again.kind
+        if feed.kind is None:
+            feed.kind = kind
+        return room
 
     async def know(self, feeds: Iterable[Feed]) -> None:
         """Find out where these rooms stand. Raises `StoreUnavailable`."""
@@ -68,8 +87,11 @@ class Resume:
                 if not follower.expects(feed.room_id):
                     return
                 event, cursor = await self._read(feed, cursor)
-                follower.tell(events.encode(event))
-                await follower.drained()
+                if not await self._is_for(follower, event):
+                    return
+                if follower.expects(feed.room_id):  # it may have been shut out meanwhile
+                    follower.tell(events.encode(event))
+                    await follower.drained()
         except RoomNotFound:
             return
         except ParleyError as error:
@@ -82,7 +104,17 @@ class Resume:
                 follower.tell(events.encode(events.of_changes(feed.room_id, cursor, recent)))
             self._hub.follow(feed, follower)
 
-    async def _read(self, feed: Feed, cursor: int) -> tuple[Event, int]:
+    async def _is_for(self, follower: Follower, event: RoomChanges | RoomReset) -> bool:
+        """Whether what was just read is the follower's to hear. Of a reset the hub may not have told yet that
+        it shuts them out; of changes it has."""
+        if isinstance(event, RoomChanges) or event.room is None or event.room.kind == "public":
+            return True
+        if any(member.user_id == follower.user.id for member in event.members):
+            return True
+        again = await self._repair.look(event.room_id, follower.user.id)
+        return again is not None and may_see(again)
+
+    async def _read(self, feed: Feed, cursor: int) -> tuple[RoomChanges | RoomReset, int]:
         """What the store says of the time after `cursor`, and where that ends."""
         reason: ResetReason = "epoch" if cursor == ANOTHER_HISTORY else "behind"
         head = feed.revision or 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
+from msgspec import UNSET
 
 from parley import events
 from parley.errors import (
@@ -20,57 +21,54 @@ from parley.errors import (
     InvalidField,
     LimitReached,
     ParleyError,
+    RoomNotFound,
     TokenMissing,
     Unauthenticated,
 )
-from parley.events import RoomAdded, RoomEvent, SessionEnded
+from parley.events import RoomAdded, RoomClosed, RoomEvent, SessionEnded
 from parley.ids import Time
 from parley.models import Applied, Room, User
-from parley.realtime import commands, protocol
-from parley.realtime.protocol import AnyCommand, Close, Hello, MessageAnswer, Ref
+from parley.realtime import commands, operations, protocol
+from parley.realtime.flow import Flow
+from parley.realtime.operations import Hello
+from parley.realtime.outlet import Outlet
+from parley.realtime.protocol import AnyCommand, Close, MessageAnswer, Ref
 from parley.realtime.resume import ANOTHER_HISTORY
-from parley.realtime.transport import MAX_PENDING_BYTES, Realtime, Transport
+from parley.realtime.transport import NOWHERE, PING_SECONDS, From, Realtime, Transport
 from parley.services.sessions import Caller
 
-PAUSE_AT = 256
-"""Unanswered commands at which a connection is no longer read from; half of it starts reading again."""
 MAX_ROOMS = 1000
 """Rooms that a connection follows at which it opens no further ones."""
-DRAIN_SECONDS = 30
-"""How long a client that asked for much may take to read it."""
-PING_SECONDS = 20
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _Enter:
-    """The user came into a room by another way than this connection."""
+    """The user came into a room by another way than this connection, or perhaps so."""
 
-    room: Room
+    room_id: str
 
 
 class Session:
     """One client's connection."""
 
     __slots__ = (
-        "_caller _deadline _greeted _left _lines _node _over _paused _rooms _settling "
-        "_token _transport _unanswered _unwritten _waiting _worker"
+        "_caller _deadline _flow _from _greeted _left _node _out _over _rooms _transport "
+        "_visited _waiting _worker"
     ).split()
 
-    def __init__(self, node: Realtime, transport: Transport, token: str | None = None) -> None:
+    def __init__(self, node: Realtime, transport: Transport, comes: From = NOWHERE) -> None:
         self._node = node
         self._transport = transport
-        self._token = token
+        self._out = Outlet(node.loop, transport, self._too_slow)
+        self._flow = Flow(node.loop, transport)
+        self._from = comes
         self._caller: Caller | None = None
         self._rooms: set[str] = set()
-        self._lines: list[bytes] = []
+        self._visited: frozenset[str] = frozenset()
         self._waiting: deque[AnyCommand | _Enter] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._unanswered = 0
-        self._unwritten = 0
-        self._settling: Future[None] | None = None
-        self._paused = False
         self._over = False
         self._greeted = False
         self._left: frozenset[str] = frozenset()
@@ -98,6 +96,7 @@ class Session:
             return
         for line in lines:
             try:
+                self._check_rate()
                 command = protocol.decode(line)
             except ParleyError as error:
                 self._refuse(protocol.ref_of(line), error)
@@ -129,36 +128,38 @@ class Session:
 
     async def drained(self) -> None:
         """Wait for a client that reads slowly, but not for ever."""
-        if self._transport.pending > MAX_PENDING_BYTES // 4:
-            try:
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    await self._transport.drained()
-            except TimeoutError:
-                self.close(Close.TOO_SLOW, "too slow: come back and resume")
+        await self._out.drained()
 
     def tell(self, frame: bytes) -> None:
         """Send lines of encoded events, after the answers that are due."""
-        if self._lines:
-            self._flush()
-        self._send(frame)
+        self._out.tell(frame)
 
     def tell_events(self, told: list[RoomEvent]) -> None:
         """Not for sessions: they hear frames."""
 
-    def follow(self, room: Room) -> None:
-        """Enter a room that the user has joined, in turn with the commands that came before."""
-        if room.id in self._rooms:  # it was followed without being joined
-            self.tell(events.encode(RoomAdded(room_id=room.id, room=room)))
-        else:
-            self._left -= {room.id}
-            self._queue(_Enter(room))
+    def follow(self, room_id: str) -> None:
+        """Enter a room that the user may have joined, in turn with the commands that came before."""
+        if not self._over:
+            self._queue(_Enter(room_id))
 
     def unfollow(self, room_id: str) -> None:
         """Leave a room that the user has left."""
         self._rooms.discard(room_id)
+        self._visited -= {room_id}
         self._node.hub.unfollow(room_id, self)
         if self._worker is not None:  # it may be about to enter that very room
             self._left |= {room_id}
+
+    def shut_out(self, room_id: str) -> None:
+        """The room is private from now on: if the user only looked on, that is over."""
+        if room_id in self._visited:
+            self.tell(events.encode(RoomClosed(room_id=room_id)))
+            self.unfollow(room_id)
+
+    def renamed(self, user: User) -> None:
+        """Go on under another name."""
+        self._caller = self._known._replace(user=user)
+        self._node.presence.moved(user, self._rooms)
 
     def end(self, reason: str) -> None:
         """The session is over: say so and close."""
@@ -184,25 +185,33 @@ class Session:
     # Commands, in order
 
     def _take(self, command: AnyCommand) -> None:
-        if self._caller is None and self._worker is None and not isinstance(command, Hello):
+        is_first = self._caller is None and self._worker is None
+        if is_first and not isinstance(command, Hello | operations.Arriving):
             self._refuse(command.ref, TokenMissing("The first command is hello."))
             self.close(Close.BAD_HELLO, "the first command is hello")
             return
-        if self._deadline is not None:
+        if self._deadline is not None and isinstance(command, Hello):
             self._deadline.cancel()
             self._deadline = None
-        if self._worker is not None:
-            self._queue(command)
-        elif isinstance(command, commands.Writing) and (
-            room_id := self._node.core.rooms.known_id(command.room)
+        if (
+            self._worker is None
+            and isinstance(command, commands.Writing)
+            and (room_id := commands.known_room(self._node.core, self.user, command))
         ):
             self._write(command, room_id)
         else:
             self._queue(command)
 
+    def _check_rate(self) -> None:
+        """Raises `RateLimited`."""
+        rates = self._node.core.rates
+        rates.of_address(self._from.address)
+        if self._caller is not None:
+            rates.of_user(self._caller.user.id)
+
     def _queue(self, item: AnyCommand | _Enter) -> None:
         self._waiting.append(item)
-        self._count(1)
+        self._flow.taken()
         if self._worker is None:
             self._worker = self._node.loop.create_task(self._work())
 
@@ -210,28 +219,27 @@ class Session:
         while self._waiting and not self._over:
             await self.drained()
             item = self._waiting.popleft()
+            self._left = frozenset()
             try:
                 if isinstance(item, commands.Writing):
-                    room_id = await self._node.core.rooms.id_of(item.room, self.user.id)
-                    self._write(item, room_id)
+                    self._write(item, await commands.room_of(self._node.core, self.user, item))
                 else:
-                    await self._settled()
+                    await self._flow.settled()
                     await self._run(item)
             except ParleyError as error:
                 self._failed(item, error)
             except Exception:
                 log.exception("a command failed", op=type(item).__name__)
                 self._failed(item, InternalError())
-            self._count(-1)
+            self._flow.answered()
         self._worker = None
-        self._left = frozenset()
 
     def _failed(self, item: AnyCommand | _Enter, error: ParleyError) -> None:
         if isinstance(item, _Enter):  # the room is not followed, and only coming back mends that
             self.restart()
             return
         self._refuse(item.ref, error)
-        if not self._greeted:
+        if not self._greeted and not isinstance(item, operations.Arriving):
             refused = isinstance(error, Unauthenticated)
             self.close(Close.UNAUTHENTICATED if refused else Close.RESTARTING, error.code)
 
@@ -239,13 +247,19 @@ class Session:
         core = self._node.core
         match item:
             case _Enter():
-                await self._enter(item.room)
+                await self._enter(item.room_id)
             case Hello():
                 await self._hello(item)
-            case protocol.SignOut(session=None):
-                done = protocol.answer(item.ref, protocol.Done())
-                await core.sessions.sign_out(self._known, item.everywhere, partial(self._reply, done))
-            case protocol.RoomOpen():
+            case operations.SignOut(session=None):
+                done = partial(self._reply, protocol.answer(item.ref, protocol.Done()))
+                await core.sessions.sign_out(self._known, item.everywhere, done)
+            case operations.AccountDelete():
+                done = partial(self._reply, protocol.answer(item.ref, protocol.Done()))
+                await core.own_data.delete(self._known, done)
+            case _ if isinstance(item, operations.Arriving):
+                signed_in = await commands.arrive(core, item, self._from.label, self._from.address)
+                self._reply(protocol.answer(item.ref, signed_in))
+            case operations.RoomOpen():
                 await self._open(item)
             case _:
                 ok = await commands.run(core, self._known, item)
@@ -257,27 +271,16 @@ class Session:
         except ParleyError as error:
             self._refuse(command.ref, error)
         else:
-            self._unwritten += 1
-            self._count(1)
+            self._flow.writing()
             future.add_done_callback(partial(self._written, command.ref))
 
     def _written(self, ref: Ref, future: Future[Applied]) -> None:
-        self._count(-1)
-        self._unwritten -= 1
-        if self._settling is not None and not self._unwritten:
-            self._settling.set_result(None)
-            self._settling = None
+        self._flow.written()
         error = future.exception()
         if error is None:
             self._reply(protocol.answer(ref, MessageAnswer(message=future.result().message)))
         else:
             self._refuse(ref, error if isinstance(error, ParleyError) else InternalError())
-
-    async def _settled(self) -> None:
-        """Wait for the writes that came before, so that a read sees them."""
-        if self._unwritten:
-            self._settling = self._node.loop.create_future()
-            await self._settling
 
     @property
     def _known(self) -> Caller:
@@ -291,14 +294,17 @@ class Session:
         if self._caller is not None:
             raise InvalidField("hello was said already.")
         node = self._node
-        caller = self._caller = await node.core.sessions.authenticate(hello.token or self._token)
+        caller = self._caller = await node.core.sessions.authenticate(hello.token or self._from.token)
+        if self._over:  # it went away meanwhile, and nobody would say so again
+            return
         # From here on it hears of joins, leaves and sign-outs, so that none can fall between the reads.
         node.hub.connected(self)
         self._caller = await node.core.sessions.renew(caller)
         rooms = await node.core.rooms.mine(caller.user.id)
         mine = {room.id for room in rooms}
-        opened = [key for key in hello.since if key not in mine][:MAX_ROOMS]
-        rooms += await node.core.rooms.visible(opened, caller.user.id)
+        visited = [key for key in hello.since if key not in mine][:MAX_ROOMS]
+        rooms += await node.core.rooms.visible(visited, caller.user.id)
+        self._visited = frozenset(room.id for room in rooms if room.role is UNSET)
         since = dict(hello.since)
         if hello.epoch is not None and hello.epoch != node.core.store.epoch:
             since = dict.fromkeys(since, ANOTHER_HISTORY)
@@ -309,6 +315,7 @@ class Session:
             shown = [room for room in shown if room.id not in self._left]
             self._greeted = True
             self._rooms.update(room.id for room in shown)
+            node.presence.moved(caller.user, self._rooms)
             welcome = protocol.Welcome(
                 user=caller.user,
                 session_id=caller.session.id,
@@ -321,80 +328,73 @@ class Session:
 
         await node.resume.enter(self, rooms, since, begin)
 
-    async def _open(self, command: protocol.RoomOpen) -> None:
+    async def _open(self, command: operations.RoomOpen) -> None:
         if len(self._rooms) >= MAX_ROOMS:
             raise LimitReached(f"A connection follows at most {MAX_ROOMS} rooms.")
         room = await self._node.core.rooms.see(command.room, self.user.id)
+        if room.role is UNSET:
+            self._visited |= {room.id}
         since = {} if command.since is None else {room.id: command.since}
 
         def begin(shown: list[Room]) -> bool:
-            if self._over or not shown:
-                return False
+            if self._over or not shown or room.id in self._left:
+                raise RoomNotFound
             self._rooms.add(room.id)
             self._reply(protocol.answer(command.ref, commands.RoomAnswer(room=shown[0])))
             return True
 
         await self._node.resume.enter(self, [room], since, begin)
 
-    async def _enter(self, room: Room) -> None:
+    async def _enter(self, room_id: str) -> None:
+        """Follow a room if a look says that the user is in it now, whatever came before."""
+        self._left -= {room_id}
+        found = await self._node.core.rooms.visible([room_id], self.user.id)
+        if not found or found[0].role is UNSET:
+            return
+        if room_id in self._visited:  # and followed already
+            self._visited -= {room_id}
+            self._reply(events.encode(RoomAdded(room_id=room_id, room=found[0])))
+            return
+
         def begin(shown: list[Room]) -> bool:
-            if self._over or not shown or room.id in self._rooms | self._left:
+            if self._over or not shown or room_id in self._rooms | self._left:
                 return False
-            self._rooms.add(room.id)
-            self._reply(events.encode(RoomAdded(room_id=room.id, room=shown[0])))
+            self._rooms.add(room_id)
+            self._reply(events.encode(RoomAdded(room_id=room_id, room=shown[0])))
             return True
 
-        await self._node.resume.enter(self, [room], {}, begin)
+        await self._node.resume.enter(self, found, {}, begin)
 
     # Sending and closing
 
     def _reply(self, line: bytes) -> None:
-        if not self._lines:
-            self._node.loop.call_soon(self._flush)
-        self._lines.append(line)
+        self._out.reply(line)
 
     def _refuse(self, ref: Ref, error: ParleyError) -> None:
-        self._reply(protocol.refusal(ref, error))
+        self._out.reply(protocol.refusal(ref, error))
 
-    def _flush(self) -> None:
-        if self._lines:
-            frame, self._lines = b"\n".join(self._lines), []
-            self._send(frame)
-
-    def _send(self, frame: bytes) -> None:
-        if self._over:
-            return
-        # One large answer may pass; what must not happen is that frames pile up behind each other.
-        if self._transport.pending > MAX_PENDING_BYTES:
-            self.close(Close.TOO_SLOW, "too slow: come back and resume")
-        else:
-            self._transport.send(frame)
+    def _too_slow(self) -> None:
+        self.close(Close.TOO_SLOW, "too slow: come back and resume")
 
     def close(self, code: int, reason: str) -> None:
         """End the connection from our side; after this nothing more is told."""
         if self._over:
             return
         if code != Close.TOO_SLOW:
-            self._flush()
+            self._out.flush()
         self._leave()
         self._transport.close(code, reason)
 
     def _leave(self) -> None:
-        self._over = True
+        self._over = self._out.is_shut = True
         self._node.clients.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
         for room_id in self._rooms:
             self._node.hub.unfollow(room_id, self)
-        self._rooms.clear()
         if self._caller is not None:
             self._node.hub.disconnected(self)
-
-    def _count(self, step: int) -> None:
-        self._unanswered += step
-        if not self._paused and self._unanswered >= PAUSE_AT:
-            self._paused = True
-            self._transport.pause()
-        elif self._paused and self._unanswered <= PAUSE_AT // 2:
-            self._paused = False
-            self._transport.resume()
+        if self._greeted:
+            self._node.presence.moved(self.user, self._rooms)
+            self._node.core.sessions.saw(self.user.id)
+        self._rooms = set()

@@ -2,14 +2,19 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from parley.realtime.hub import Hub
+from parley.realtime.presence import Presence
 from parley.realtime.resume import Resume
 from parley.services.core import Core
 
 MAX_PENDING_BYTES = 1024 * 1024
 """What may wait in a connection's outgoing buffer before it is closed as too slow."""
+PING_SECONDS = 15
+"""How often a client is asked whether it is still there."""
+PONG_SECONDS = 10
+"""How long it may take to say so; together less than the half minute after which it is gone for everybody."""
 
 
 class Transport(Protocol):
@@ -35,6 +40,18 @@ class Transport(Protocol):
         """Read from the client again."""
 
 
+class From(NamedTuple):
+    """Where a connection comes from: a token that came with its opening, an address, and what the client's
+    program calls itself."""
+
+    token: str | None = None
+    address: str = ""
+    label: str = ""
+
+
+NOWHERE = From()
+
+
 @dataclass(slots=True)
 class Realtime:
     """What the connections of a node share. `clients` are all that are open, before hello too."""
@@ -42,6 +59,7 @@ class Realtime:
     core: Core
     hub: Hub
     resume: Resume
+    presence: Presence
     loop: asyncio.AbstractEventLoop
     clients: set[Any] = field(default_factory=set)
     draining: bool = False

@@ -17,6 +17,7 @@ from parley.services import names
 from parley.services.limits import Limiter
 from parley.services.live import Live
 from parley.services.passwords import Passwords
+from parley.services.rooms import Rooms
 from parley.services.sessions import Caller, Sessions, SignedIn
 from parley.stores.base import Store
 
@@ -31,14 +32,14 @@ class Accounts:
         live: Live,
         sessions: Sessions,
         passwords: Passwords,
-        lobby_id: str,
+        rooms: Rooms,
     ) -> None:
         self._store = store
         self._live = live
         self._settings = settings
         self._sessions = sessions
         self._passwords = passwords
-        self._lobby_id = lobby_id
+        self._rooms = rooms
         # Guessing one password from one place, one from many places, many from one place. All three fill
         # up again by themselves, so that nobody is locked out for good.
         self._guesses = (Limiter(1 / 10, 5), Limiter(1 / 2, 50), Limiter(1, 20))
@@ -55,7 +56,7 @@ class Accounts:
         shown = names.display_name(display_name) if display_name is not None else name
         self._arrivals.take(address)
         user = User(id=new_id(), name=name, display_name=shown, kind="person", last_seen_at=now())
-        await self._store.add_user(user, [self._lobby_id], await self._passwords.hash(password))
+        await self._add(user, await self._passwords.hash(password))
         return await self._sessions.begin(user, label)
 
     async def sign_in(self, name: str, password: str, label: str, address: str) -> SignedIn:
@@ -71,10 +72,15 @@ class Accounts:
             raise WrongPassword
         for limiter, who in zip(self._guesses[:2], tries[:2], strict=True):
             limiter.give_back(who)
-        return await self._sessions.begin(user, label)
+        signed_in = await self._sessions.begin(user, label)
+        if await self._store.password_hash(user.id) != kept:
+            # Another password was taken meanwhile, perhaps too late to sign this device out with the others.
+            await self._sessions.take_back(signed_in)
+            raise WrongPassword
+        return signed_in
 
-    async def guest(self, display_name: str, label: str = "") -> SignedIn:
-        """Let somebody in under a display name. Raises `GuestsNotAllowed`, `InvalidField`."""
+    async def guest(self, display_name: str, label: str = "", address: str = "") -> SignedIn:
+        """Let somebody in under a display name. Raises `GuestsNotAllowed`, `InvalidField`, `LimitReached`."""
         self._check_guests()
         guest_id = new_id()
         user = User(
@@ -84,7 +90,7 @@ class Accounts:
             kind="guest",
             last_seen_at=now(),
         )
-        await self._store.add_user(user, [self._lobby_id])
+        await self._add(user)
         return await self._sessions.begin(user, label)
 
     async def walk_in(self, display_name: str) -> User:
@@ -102,11 +108,15 @@ class Accounts:
         if user is None:
             user = User(id=new_id(), name=name, display_name=shown, kind="guest", last_seen_at=now())
             try:
-                await self._store.add_user(user, [self._lobby_id])
+                await self._add(user)
             except NameTaken:  # somebody walked in under this name at the same moment
                 return await self.see(name)
         self._sessions.saw(user.id)
         return user
+
+    async def whom(self, caller: User, key: str) -> User:
+        """The user that a caller means; `me` is the caller. Raises `UserNotFound`."""
+        return await self.see(caller.id if key == "me" else key)
 
     async def see(self, key: str) -> User:
         """A user by id or name. Raises `UserNotFound`."""
@@ -116,6 +126,14 @@ class Accounts:
         if user is None:
             raise UserNotFound
         return self._shown(user)
+
+    async def online(self, cursor: str | None, limit: int) -> UserList:
+        """Users who are connected now. Raises `InvalidField`."""
+        after = names.cursor(cursor) or ""
+        found = [each for each in self._live.who_is_online() if each > after]
+        users = [await self._store.user(each) for each in found[:limit]]
+        items = [self._shown(user) for user in users if user is not None]
+        return UserList(items=items, next=found[limit - 1] if len(found) > limit else None)
 
     async def find(self, text: str, cursor: str | None, limit: int) -> UserList:
         """Users whose name or display name begins so. Raises `InvalidField`."""
@@ -127,6 +145,7 @@ class Accounts:
     async def change_profile(self, caller: Caller, display_name: str) -> User:
         """Be shown under another name. Raises `InvalidField`."""
         changed = await self._store.change_user(caller.user.id, names.display_name(display_name))
+        self._live.renamed(changed)
         return self._shown(changed)
 
     async def change_password(self, caller: Caller, password: str, new_password: str) -> None:
@@ -142,6 +161,10 @@ class Accounts:
         await self._store.change_password(user_id, await self._passwords.hash(new_password))
         self._guesses[1].give_back(caller.user.name)
         await self._sessions.sign_out_others(caller)
+
+    async def _add(self, user: User, password_hash: str | None = None) -> None:
+        lobby_id, most = self._rooms.lobby_id, self._settings.max_users
+        await self._store.add_user(user, [lobby_id], password_hash, most)
 
     def _shown(self, user: User) -> User:
         return replace(user, online=self._live.is_online(user.id))

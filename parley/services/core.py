@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from parley.services.accounts import Accounts
+from parley.services.limits import Rates
+from parley.services.marks import Marks
 from parley.services.messages import Messages
+from parley.services.own_data import OwnData
 from parley.services.rooms import Rooms
 from parley.services.sessions import Sessions
 from parley.services.stats import Statistics
@@ -20,5 +23,8 @@ class Core:
     sessions: Sessions
     rooms: Rooms
     messages: Messages
+    marks: Marks
     typing: Typing
+    own_data: OwnData
     stats: Statistics
+    rates: Rates

@@ -23,20 +23,17 @@ from parley.models import (
 )
 from parley.services import names
 from parley.services.journal import Journal
-from parley.services.live import Live
-from parley.services.rooms import Rooms
+from parley.services.marks import Marks
+from parley.services.rooms import MAX_CHANGES, Rooms
 from parley.services.sessions import Sessions
 from parley.services.typing import Typing
-from parley.stores.base import Query, Store, newest_first
+from parley.stores.base import Query, Store
+from parley.stores.rules import newest_first
 from parley.words import words_of
 
 MAX_PAGE = 200
-MAX_RECEIPTS = 50
-"""Members of a room in which everybody sees who has read; in a larger one it would be told too often."""
 MAX_WORDS = 16
 """Words that one search may ask for."""
-MAX_CHANGES = 1000
-"""Changed messages that are told one by one; who missed more is given the newest page."""
 
 
 class Messages:
@@ -47,17 +44,17 @@ class Messages:
         store: Store,
         journal: Journal,
         rooms: Rooms,
+        marks: Marks,
         sessions: Sessions,
         typing: Typing,
-        live: Live,
         settings: Settings,
     ) -> None:
         self._store = store
         self._journal = journal
         self._rooms = rooms
+        self._marks = marks
         self._sessions = sessions
         self._typing = typing
-        self._live = live
         self._max_bytes = settings.max_message_bytes
 
     # Writing: each returns at once with a future that is done when the change is durable, or refused.
@@ -126,6 +123,9 @@ class Messages:
 
     # Reading
 
+    # What was read is answered only to those who may see the room after that: whoever was shut out while it
+    # was read gets nothing that came later.
+
     async def page(
         self,
         user_id: str | None,
@@ -136,8 +136,9 @@ class Messages:
         limit: int = 50,
     ) -> Page:
         """Messages in `seq` order; the newest ones unless told otherwise. Raises `RoomNotFound`."""
-        room = await self._rooms.see(key, user_id)
-        found = await self._store.page(room.id, before=before, after=after, limit=limit + 1)
+        room_id = await self._rooms.id_of(key, user_id)
+        found = await self._store.page(room_id, before=before, after=after, limit=limit + 1)
+        await self._rooms.see(room_id, user_id)
         if len(found) <= limit:
             return Page(items=found)
         if after is not None:
@@ -154,7 +155,7 @@ class Messages:
             raise NotAMember
         page = await self.page(user.id, room.id, after=room.read_seq, limit=MAX_PAGE)
         if mark and page.items:
-            await self.mark_read(user, room.id, page.items[-1].seq)
+            await self._marks.mark(user, room.id, page.items[-1].seq)
         return page
 
     async def search(
@@ -185,17 +186,10 @@ class Messages:
 
     async def changes(self, user_id: str | None, key: str, since: int) -> Changes:
         """What a room has become since a revision. Raises `RoomNotFound`."""
-        room = await self._rooms.see(key, user_id)
-        return await self._store.changes(room.id, since, MAX_CHANGES)
-
-    async def mark_read(self, user: User, key: str, seq: int) -> int:
-        """Move the caller's read mark forward; their other devices follow, and in rooms that are not too
-        large everybody sees it. Raises `RoomNotFound`, `NotAMember`."""
-        room = await self._rooms.see(key, user.id)
-        read_seq = await self._store.mark_read(room.id, user.id, seq)
-        if read_seq != room.read_seq:
-            self._live.read(user.id, room.id, read_seq, to_all=room.member_count <= MAX_RECEIPTS)
-        return read_seq
+        room_id = await self._rooms.id_of(key, user_id)
+        changes = await self._store.changes(room_id, since, MAX_CHANGES)
+        await self._rooms.see(room_id, user_id)
+        return changes
 
 
 def _existing(message_id: str) -> str:

@@ -98,6 +98,14 @@ def cursor(text: str | None) -> str | None:
     return text
 
 
+def export_cursor(text: str | None) -> tuple[str, int]:
+    """Where an export goes on: in which room, after which message. Raises `InvalidField`."""
+    room_id, _, seq = (text or "_0").partition("_")
+    if (room_id and as_id(room_id) != room_id) or not seq.isascii() or not seq.isdigit() or len(seq) > 15:
+        raise InvalidField("cursor: use the `next` of the page before.")
+    return room_id, int(seq)
+
+
 def search_cursor(text: str | None) -> tuple[Time, str, int] | None:
     """Where a search goes on: after which message. Raises `InvalidField`."""
     if text is None:

@@ -85,6 +85,11 @@ class Sessions:
             return SignedIn(user=user, token=token, expires_at=session.expires_at)
         return self._pair(user, session)
 
+    async def take_back(self, signed_in: SignedIn) -> None:
+        """End a session whose tokens nobody has been given."""
+        session_id, _ = self._tokens.session_of_access(signed_in.token, now_ms())
+        await self._store.end_session(session_id)
+
     async def refresh(self, token: str) -> SignedIn:
         """New tokens for a person's session. Raises `TokenInvalid`, `TokenExpired`.
 
@@ -146,7 +151,11 @@ class Sessions:
         ]
 
     async def sign_out(
-        self, caller: Caller, everywhere: bool = False, done: Callable[[], None] = lambda: None
+        self,
+        caller: Caller,
+        everywhere: bool = False,
+        done: Callable[[], None] = lambda: None,
+        reason: str = "signed out",
     ) -> None:
         """End the caller's session, or all of them; `done` is called before this one's connections are
         closed."""
@@ -155,7 +164,7 @@ class Sessions:
         await self._store.end_session(caller.session.id)
         self._extended.pop(caller.session.id, None)
         done()
-        self._live.ended(caller.user.id, caller.session.id, "signed out")
+        self._live.ended(caller.user.id, None if everywhere else caller.session.id, reason)
 
     async def sign_out_device(self, caller: Caller, session_id: str) -> None:
         """End another of the caller's sessions. Raises `SessionNotFound`."""

@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from parley.errors import NotAMember, Overloaded
 from parley.models import User
+from parley.permissions import may_send
 from parley.services.live import Live
 from parley.services.rooms import Rooms
 
@@ -25,10 +26,12 @@ class Typing:
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
 
     async def start(self, user: User, key: str) -> None:
-        """The user is writing in a room. Raises `RoomNotFound`, `NotAMember`, `Overloaded`."""
+        """The user is writing in a room. Raises `RoomNotFound`, `NotAMember`, `ReadOnlyRoom`,
+        `Overloaded`."""
         room = await self._rooms.see(key, user.id)
         if room.role is UNSET:
             raise NotAMember
+        may_send(room.role, read_only=room.read_only)
         timer = self._timers.pop((room.id, user.id), None)
         if timer is not None:
             timer.cancel()
@@ -40,9 +43,9 @@ class Typing:
 
     async def stop(self, user: User, key: str) -> None:
         """The user has stopped writing. Raises `RoomNotFound`."""
-        room_id = await self._rooms.id_of(key, user.id)
-        if self._forget(user, room_id):
-            self._live.typing(user, room_id, False)
+        room = await self._rooms.see(key, user.id)
+        if self._forget(user, room.id):
+            self._live.typing(user, room.id, False)
 
     def said(self, user: User, room_id: str) -> None:
         """The user has said it: the message itself tells that they no longer write."""

@@ -9,32 +9,22 @@ or a name.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from msgspec.structs import replace
-
-from parley import permissions
 from parley.errors import (
-    IdTaken,
-    LimitReached,
-    MessageNotFound,
-    NotAMember,
     ParleyError,
-    RoomNotFound,
 )
 from parley.ids import Time
 from parley.models import (
     Applied,
     Change,
     Changes,
-    Delete,
-    Edit,
+    Mark,
+    Marked,
     Member,
     Message,
     Model,
-    React,
     Role,
     Room,
-    RoomKind,
-    Send,
+    RoomChange,
     Session,
     Stats,
     User,
@@ -49,6 +39,8 @@ NEWEST_PAGE = 50
 MAX_TOLD_BYTES = 512 * 1024
 """Text that one answer to "what has changed?" carries, so that it fits into a connection's buffer."""
 
+DELETED = "deleted user"
+"""The name under which those who are gone are still seen."""
 
 MAX_SCAN = 10_000
 """Messages that a search looks through where there is no index."""
@@ -116,9 +108,15 @@ class Store(Protocol):
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
+    async def add_user(
+        self,
+        user: User,
+        rooms: Sequence[str] = (),
+        password_hash: str | None = None,
+        most: int | None = None,
+    ) -> None:
         """Add a user and make them a member of these rooms. Raises `NameTaken`, `RoomNotFound`,
-        `RoomFull`."""
+        `RoomFull`, and `LimitReached` where there are `most` users and guests already."""
 
     async def user(self, key: str) -> User | None:
         """The user of that id or name."""
@@ -135,6 +133,11 @@ class Store(Protocol):
 
     async def change_password(self, user_id: str, password_hash: str) -> None:
         """Put another password in place of the old one. Raises `UserNotFound`."""
+
+    async def remove_user(self, user_id: str, at: Time) -> None:
+        """Remove a user: their memberships and sessions end, their password is gone, their name is free and
+        they are called `DELETED` from now on. What they wrote stays: see `disown`. It is no error if they
+        are gone already."""
 
     async def add_session(self, session: Session) -> None:
         """Remember a session. Raises `UserNotFound`."""
@@ -166,6 +169,14 @@ class Store(Protocol):
         """Move `last_seen_at` of users (id -> time) to later; never to earlier, and unknown ones are passed
         over."""
 
+    async def report(self, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]) -> bool:
+        """A node says which users have connections to it now and which no longer, and that all of it holds
+        until then. False if its time had run out, or this is its first report: what it said before is
+        forgotten, and it has to say again who is there."""
+
+    async def online(self, at: Time, but: str) -> set[str]:
+        """The users who are connected to any node, except that one, whose report still holds."""
+
     async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
         """Remove guests that nothing keeps any more, at most so many, and return their ids.
 
@@ -177,14 +188,25 @@ class Store(Protocol):
 
     # Rooms
 
-    async def add_room(self, room: Room, owner_id: str | None = None) -> None:
-        """Add a room, and let its owner join it. Raises `NameTaken`, `UserNotFound`, `RoomFull`."""
+    async def add_room(
+        self,
+        room: Room,
+        owner_id: str | None = None,
+        peer_id: str | None = None,
+        most: int | None = None,
+    ) -> None:
+        """Add a room and let its owner join it, or both of the two in a direct room, as members.
+
+        Raises `NameTaken`, also where there is a room of that id, `UserNotFound`, `RoomFull`, and
+        `LimitReached` where `most` rooms are open already.
+        """
 
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
-        """An open room of any kind; with `role`, `read_seq` and `unread` where that user is a member."""
+        """An open room of any kind; with `role`, `read_seq`, `unread` and perhaps `peer` where that user is
+        a member."""
 
     async def rooms_of(self, user_id: str) -> list[Room]:
-        """All open rooms that the user is in, with `role`, `read_seq` and `unread`, oldest membership first.
+        """All open rooms that the user is in, as `room` shows them, oldest membership first. One query.
 
         Memberships of the same moment come in the order of the rooms' ids.
         """
@@ -195,17 +217,30 @@ class Store(Protocol):
     async def heads(self, room_ids: Sequence[str]) -> dict[str, int]:
         """The revision of each of these rooms that is open. One query, however many."""
 
-    async def limit_history(self, room_id: str, history_limit: int) -> None:
-        """Change how many messages a room keeps, which is a change of the room unless it is so already.
+    async def change_room(self, room_id: str, change: RoomChange, by: str | None = None) -> Room | None:
+        """Change a room's settings, which is a change of the room; return it as it is then, or None if it is
+        so already.
 
-        What is too much is gone when this returns. Raises `RoomNotFound`.
+        What is beyond another `history_limit` is gone when this returns. Where a room becomes private, all
+        present members are stamped with the revision. `by` is who asks: whether they may is decided in this
+        step. Raises `RoomNotFound`, `NotAllowed`.
         """
+
+    async def close_room(
+        self, room_id: str, at: Time, by: str | None = None, only_if_empty: bool = False
+    ) -> Room | None:
+        """Close a room as `close_due_rooms` does, and return it as it is then; None if it is not empty, where
+        that was asked. Raises `RoomNotFound`, `NotAllowed`."""
 
     async def owns_room(self, user_id: str, closed_after: Time) -> bool:
         """Whether a room that the user created is open, or was closed after that moment."""
 
     async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
-        """Close open rooms that have reached `expires_at`, at most so many, and return them as they are then.
+        """Close open rooms that have reached `expires_at` and those that are empty, at most so many, and
+        return them as they are then.
+
+        Empty means without members, where the room is to close then or nobody could come back: it is not
+        public.
 
         Closing is a change of the room: it takes its next revision. A closed room is found by no other step
         but `page` and `members`, and its name is free. Each is returned to one caller only, however many ask
@@ -214,15 +249,40 @@ class Store(Protocol):
 
     # Members
 
-    async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
-        """Make the user a member; False if they were one already. Who comes back finds the old read mark.
+    async def join(
+        self,
+        room_id: str,
+        user_id: str,
+        role: Role,
+        at: Time,
+        by: str | None = None,
+        most: int | None = None,
+    ) -> Member | None:
+        """Make the user a member; None if they were one already. Who comes back finds the old read mark.
 
         The room takes its next revision and stamps it on the membership, unless it is public: the open door
-        of a public room is no change of it. Raises `RoomNotFound`, `UserNotFound`, `RoomFull`.
+        of a public room is no change of it. `by` is who asks, the user or another: whether they may is
+        decided in this step. Raises `RoomNotFound`, `UserNotFound`, `NotAllowed`, `RoomFull`, and
+        `LimitReached` where the room has `most` members already.
         """
 
-    async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
-        """End a membership; the row stays as a tombstone. False if there was none. Stamped as in `join`."""
+    async def leave(self, room_id: str, user_id: str, at: Time, by: str | None = None) -> Member | None:
+        """End a membership; the row stays as a tombstone. None if there was none. Stamped as in `join`.
+
+        Raises `NotAllowed`, and where somebody asks `RoomNotFound`.
+        """
+
+    async def change_role(
+        self, room_id: str, user_id: str, role: Role, by: str | None = None
+    ) -> Member | None:
+        """Give a member another role, which is a change of any room; None if they have it already.
+
+        Raises `RoomNotFound`, `UserNotFound` where they are not in the room, `NotAllowed`.
+        """
+
+    async def memberships_of(self, user_id: str) -> list[Member]:
+        """All of a user's memberships of rooms that are still in the store, ended ones too, in the order of
+        the rooms' ids. Ended ones of public rooms may be missing where the user is a guest."""
 
     async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
         """Present members in the order of their user ids, those after that id."""
@@ -235,9 +295,9 @@ class Store(Protocol):
         A refused change does not touch the others. Every change that is `fresh` took its room's next revision
         and stamped it on the message; a fresh `Send` took the next `seq` too. Both are without holes: nothing
         else takes a number. An id that the room has already, perhaps from earlier in this very batch, gives
-        the message as it is stored, unless author or text differ (`IdTaken`). Rules are checked inside the
-        transaction, against the roles of that moment. Where a room has a `history_limit`, older messages are
-        gone when this returns.
+        the message as it is stored, unless author or text differ (`IdTaken`) or the author may not see the
+        room. Rules are checked inside the transaction, against the roles of that moment. Where a room has a
+        `history_limit`, older messages are gone when this returns.
 
         Refusals: `RoomNotFound`, `NotAMember`, `ReadOnlyRoom`, `IdTaken`, `MessageNotFound`,
         `NotYourMessage`, `LimitReached`.
@@ -258,10 +318,16 @@ class Store(Protocol):
         `MAX_TOLD_BYTES` of text changed, or where `since` lies ahead of the room. Raises `RoomNotFound`.
         """
 
-    async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
-        """Move a member's read mark forward to `seq`, at most to the last message; return where it is now.
+    async def mark_read(self, marks: Sequence[Mark]) -> list[Marked | ParleyError]:
+        """Move read marks forward, each at most to its room's last message, in one transaction, and say for
+        each what became of it. Refusals: `RoomNotFound`, `NotAMember`."""
 
-        Raises `RoomNotFound`, `NotAMember`.
+    async def disown(self, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+        """Write `DELETED` over the user's name on those of their messages that lie among the next `limit`
+        after that `seq`; return where to go on, or None at the end.
+
+        If there were any it is a change of the room, after which nothing before it is told one by one:
+        `changes` answers with a reset.
         """
 
     async def search(self, query: Query) -> Found:
@@ -293,97 +359,3 @@ class Store(Protocol):
 
     async def load(self, records: Sequence[Record]) -> None:
         """Write records that another store dumped, in their order, as they are. For an empty store only."""
-
-
-def is_named(user: User, text: str) -> bool:
-    """Whether a user's name or display name begins with a casefolded text."""
-    return user.name.startswith(text) or user.display_name.casefold().startswith(text)
-
-
-def can_be_told(messages: Sequence[Message], limit: int) -> bool:
-    """Whether so many changed messages are told one by one rather than by a reset."""
-    return len(messages) <= limit and sum(len(each.text) for each in messages) <= MAX_TOLD_BYTES
-
-
-def newest_first(message: Message) -> tuple[Time, str, int]:
-    """The key by which search orders messages, descending."""
-    return message.sent_at, message.room_id, message.seq
-
-
-def newest_that_fit(messages: list[Message]) -> list[Message]:
-    """The last of these messages, as many as a reset carries."""
-    size, begin = 0, len(messages)
-    while begin and size + len(messages[begin - 1].text) <= MAX_TOLD_BYTES:
-        begin -= 1
-        size += len(messages[begin].text)
-    return messages[begin:]
-
-
-def strange(kind: RoomKind) -> ParleyError:
-    """What somebody who is not in a room is told: of one that is not public, not even that it exists."""
-    return NotAMember() if kind == "public" else RoomNotFound()
-
-
-def sent(send: Send, seq: int, revision: int) -> Message:
-    """The message that a `Send` becomes."""
-    return Message(
-        id=send.id,
-        room_id=send.room_id,
-        seq=seq,
-        revision=revision,
-        author_id=send.author_id,
-        author_name=send.author_name,
-        kind=send.kind,
-        text=send.text,
-        sent_at=send.sent_at,
-        reply_to=send.reply_to,
-    )
-
-
-def resent(send: Send, stored: Message) -> Applied:
-    """The answer to an id that the room has already. Raises `IdTaken` if it was another message.
-
-    The words are compared only while they are the first ones: after an edit the original is not kept.
-    """
-    untouched = stored.edited_at is None and stored.deleted_at is None
-    if stored.author_id != send.author_id or (untouched and stored.text != send.text):
-        raise IdTaken
-    return Applied(message=stored, fresh=False)
-
-
-def revised(change: Edit | Delete | React, stored: Message | None, role: Role, revision: int) -> Message:
-    """The message after a change, stamped with `revision`; `stored` itself if there is nothing left to do.
-
-    Raises `MessageNotFound`, `NotYourMessage`, `LimitReached`.
-    """
-    if isinstance(change, Delete):
-        if stored is None:
-            raise MessageNotFound
-        permissions.may_delete(stored, change.user_id, role)
-        if stored.deleted_at is not None:
-            return stored
-        return replace(stored, revision=revision, text="", deleted_at=change.at, reactions={})
-    if stored is None or stored.deleted_at is not None:
-        raise MessageNotFound
-    if isinstance(change, Edit):
-        permissions.may_edit(stored, change.user_id)
-        if stored.text == change.text:
-            return stored
-        return replace(stored, revision=revision, text=change.text, edited_at=change.at)
-    return _reacted(change, stored, revision)
-
-
-def _reacted(change: React, stored: Message, revision: int) -> Message:
-    reactions = {emoji: list(users) for emoji, users in stored.reactions.items()}
-    users = reactions.setdefault(change.emoji, [])
-    if change.on == (change.user_id in users):
-        return stored
-    if not change.on:
-        users.remove(change.user_id)
-        if not users:
-            del reactions[change.emoji]
-    elif len(reactions) > MAX_REACTIONS:
-        raise LimitReached(f"A message takes at most {MAX_REACTIONS} different reactions.")
-    else:
-        users.append(change.user_id)
-    return replace(stored, revision=revision, reactions=reactions)

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from parley.models import DeviceList, User, UserList
+from parley.services.own_data import Export
 from parley.services.sessions import SignedIn
 from parley.web.answers import reply
 from parley.web.callers import CallerOf, CoreOf, address, label
@@ -13,9 +14,11 @@ from parley.web.schemas import (
     Cursor,
     GuestBody,
     Limit,
+    MemberKey,
     PasswordBody,
     ProfileBody,
     RefreshBody,
+    SessionKey,
     SignInBody,
 )
 
@@ -60,7 +63,7 @@ async def sign_out_everywhere(caller: CallerOf, core: CoreOf) -> Response:
 @router.post("/sessions/guest", status_code=201, response_model=SignedIn)
 async def come_in_as_guest(body: GuestBody, core: CoreOf, request: Request) -> Response:
     """Come in with nothing but a display name."""
-    return reply(await core.accounts.guest(body.display_name, label(request)), 201)
+    return reply(await core.accounts.guest(body.display_name, label(request), address(request)), 201)
 
 
 @router.delete("/sessions/current", status_code=204)
@@ -71,7 +74,7 @@ async def sign_out(caller: CallerOf, core: CoreOf) -> Response:
 
 
 @router.delete("/sessions/{session}", status_code=204)
-async def sign_out_device(session: str, caller: CallerOf, core: CoreOf) -> Response:
+async def sign_out_device(session: SessionKey, caller: CallerOf, core: CoreOf) -> Response:
     """End another of my sessions."""
     await core.sessions.sign_out_device(caller, session)
     return Response(status_code=204)
@@ -81,6 +84,19 @@ async def sign_out_device(session: str, caller: CallerOf, core: CoreOf) -> Respo
 async def see_myself(caller: CallerOf, core: CoreOf) -> Response:
     """Who am I?"""
     return reply(await core.accounts.see(caller.user.id))
+
+
+@router.delete("/me", status_code=204)
+async def delete_account(caller: CallerOf, core: CoreOf) -> Response:
+    """Remove me. What I wrote stays, under nobody's name."""
+    await core.own_data.delete(caller)
+    return Response(status_code=204)
+
+
+@router.get("/me/export", response_model=Export)
+async def export(caller: CallerOf, core: CoreOf, cursor: Cursor = None) -> Response:
+    """My own data, page by page: a page may hold no messages before the last one."""
+    return reply(await core.own_data.export(caller, cursor))
 
 
 @router.patch("/me", response_model=User)
@@ -100,15 +116,17 @@ async def change_password(body: PasswordBody, caller: CallerOf, core: CoreOf) ->
 async def find_users(
     caller: CallerOf,
     core: CoreOf,
-    query: Annotated[str, Query(min_length=1, max_length=200, description="how a name begins")],
+    query: Annotated[str | None, Query(min_length=1, max_length=200, description="how a name begins")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Response:
-    """People whose name or display name begins so."""
+    """People whose name or display name begins so; without `query`, those who are online."""
+    if query is None:
+        return reply(await core.accounts.online(cursor, limit))
     return reply(await core.accounts.find(query, cursor, limit))
 
 
 @router.get("/users/{user}", response_model=User)
-async def see_user(user: str, caller: CallerOf, core: CoreOf) -> Response:
+async def see_user(user: MemberKey, caller: CallerOf, core: CoreOf) -> Response:
     """Somebody, by id or name; `me` is the caller."""
-    return reply(await core.accounts.see(caller.user.id if user == "me" else user))
+    return reply(await core.accounts.whom(caller.user, user))

@@ -14,12 +14,13 @@ from starlette.staticfiles import StaticFiles
 
 import parley
 from parley.node import Node
-from parley.web import accounts, messages, oneliners, problems, rooms, server, sockets
+from parley.web import accounts, asyncapi, messages, oneliners, problems, rooms, server, sockets
 from parley.web.requests import Requests
 
 PREFIX = "/api/v1"
 DESCRIPTION = """
-Chat over HTTP. What happens live comes over the WebSocket at `/ws`.
+Chat over HTTP. What happens live comes over the WebSocket at `/ws`, which
+[asyncapi.json](asyncapi.json) describes (AsyncAPI 3).
 
 Every failure is a problem document with a stable `code`.
 """
@@ -59,6 +60,7 @@ def create(node: Node) -> FastAPI:
     for module in (accounts, rooms, messages, server):
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(asyncapi.router)
     app.include_router(oneliners.router)
     app.include_router(sockets.router)
     _serve_swagger(app)

@@ -41,6 +41,7 @@ def _core(request: Request) -> Core:
     node = node_of(request)
     if node.state != "ready":
         raise Draining(retry_after=1)
+    node.core.rates.of_address(address(request))
     return node.core
 
 
@@ -48,7 +49,9 @@ CoreOf = Annotated[Core, Depends(_core)]
 
 
 async def _caller(request: Request, core: CoreOf, _: Annotated[Any, Depends(_scheme)]) -> Caller:
-    return await core.sessions.authenticate(bearer(request))
+    caller = await core.sessions.authenticate(bearer(request))
+    core.rates.of_user(caller.user.id)
+    return caller
 
 
 CallerOf = Annotated[Caller, Depends(_caller)]

@@ -8,7 +8,17 @@ from parley.models import Changes, Message, Page
 from parley.realtime.commands import ReadAnswer
 from parley.web.answers import reply
 from parley.web.callers import CallerOf, CoreOf
-from parley.web.schemas import MAX_NUMBER, EditBody, Limit, MessageKey, ReadBody, RoomKey, SendBody, Seq
+from parley.web.schemas import (
+    MAX_NUMBER,
+    EditBody,
+    Limit,
+    MessageKey,
+    ReadBody,
+    RoomKey,
+    SendBody,
+    Seq,
+    UserKey,
+)
 
 router = APIRouter(tags=["messages"])
 
@@ -38,6 +48,26 @@ async def page(
 async def send(room: RoomKey, body: SendBody, caller: CallerOf, core: CoreOf) -> Response:
     """Write into a room. The same `id` again answers the message as it was stored."""
     room_id = await core.rooms.id_of(room, caller.user.id)
+    applied = await core.messages.send(
+        caller.user,
+        room_id,
+        body.text,
+        id=body.id,
+        reply_to=body.reply_to,
+        session=caller.session,
+    )
+    return reply(applied.message, 201 if applied.fresh else 200)
+
+
+@router.post(
+    "/direct/{user}/messages",
+    status_code=201,
+    response_model=Message,
+    responses={200: {"model": Message, "description": "That id was stored already."}},
+)
+async def send_direct(user: UserKey, body: SendBody, caller: CallerOf, core: CoreOf) -> Response:
+    """Write to somebody: into the room of the two of you, which is made on first use."""
+    room_id = await core.rooms.direct_id(caller.user, await core.accounts.whom(caller.user, user))
     applied = await core.messages.send(
         caller.user,
         room_id,
@@ -101,7 +131,7 @@ async def changes(
 @router.put("/rooms/{room}/read", response_model=ReadAnswer)
 async def mark_read(room: RoomKey, body: ReadBody, caller: CallerOf, core: CoreOf) -> Response:
     """Move the caller's read mark forward."""
-    return reply(ReadAnswer(seq=await core.messages.mark_read(caller.user, room, body.seq)))
+    return reply(ReadAnswer(seq=await core.marks.mark(caller.user, room, body.seq)))
 
 
 @router.put("/rooms/{room}/typing", status_code=204)

@@ -32,6 +32,7 @@ WELCOME = """<!doctype html>
 async def say(body: OneLiner, core: CoreOf) -> Response:
     """Post as a guest of that name into a public room; both are made on first use."""
     user = await core.accounts.walk_in(body.user)
+    core.rates.of_user(user.id)
     room = await core.rooms.ensure(body.room, user)
     await core.rooms.join(user, room.id)
     applied = await core.messages.send(user, room.id, body.text, id=body.id)

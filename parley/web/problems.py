@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents: one table from the seven kinds to status numbers."""
 
+import math
 from typing import Any
 
 import structlog
@@ -60,7 +61,7 @@ def answer(error: ParleyError, request_id: str, status: int | None = None) -> Re
     )
     headers = {}
     if error.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after)))
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(events.encode(problem), status, headers, MEDIA_TYPE)

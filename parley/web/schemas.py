@@ -1,16 +1,19 @@
 """What requests carry. Answers are the models themselves."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from parley.realtime.protocol import MAX_HISTORY, MAX_TTL
+from parley.realtime.operations import MAX_HISTORY, MAX_MEMBERS, MAX_TTL
 
 MAX_NUMBER = 2**53
 UUID: dict[str, Any] = {"format": "uuid"}
 
 RoomKey = Annotated[str, Path(max_length=200, description="the room's id or name")]
+UserKey = Annotated[str, Path(max_length=200, description="the user's id or name")]
+MemberKey = Annotated[str, Path(max_length=200, description="the user's id or name, or `me`")]
+SessionKey = Annotated[str, Path(max_length=200, description="the session's id")]
 MessageKey = Annotated[str, Path(max_length=200, description="the message's id")]
 Seq = Annotated[int | None, Query(ge=0, le=MAX_NUMBER)]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -63,19 +66,69 @@ class PasswordBody(Body):
     new_password: str = Field(max_length=2000)
 
 
+Capacity = Annotated[int | None, Field(ge=1, le=MAX_MEMBERS, description="members that it takes")]
+HistoryLimit = Annotated[int | None, Field(ge=1, le=MAX_HISTORY, description="messages that it keeps")]
+ReadOnly = Annotated[bool, Field(description="only the owner and moderators write")]
+Seconds = Annotated[
+    int | None, Field(ge=1, le=MAX_TTL, description="when it closes by itself, in seconds from now")
+]
+CloseWhenEmpty = Annotated[bool, Field(description="whether it closes when the last member leaves")]
+
+
 class RoomBody(Body):
     """A room to be made; a name, a title, or both."""
 
     name: str | None = Field(None, max_length=1000, examples=["kitchen"])
     title: str | None = Field(None, max_length=1000, examples=["The kitchen"])
-    history_limit: int | None = Field(None, ge=1, le=MAX_HISTORY, description="messages that it keeps")
-    ttl_seconds: int | None = Field(None, ge=1, le=MAX_TTL, description="when it closes by itself")
+    kind: Literal["public", "private"] = "public"
+    capacity: Capacity = None
+    history_limit: HistoryLimit = None
+    read_only: ReadOnly = False
+    ttl_seconds: Seconds = None
+    close_when_empty: CloseWhenEmpty = False
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What is not given stays as it is, whatever a default would say to those who read the API page."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+
+
+class RoomChangeBody(Body):
+    """Settings to change, those that are given; null takes a limit away."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    title: str = Field("", max_length=1000, examples=["The kitchen"])
+    kind: Literal["public", "private"] = "public"
+    capacity: Capacity = None
+    history_limit: HistoryLimit = None
+    read_only: ReadOnly = False
+    ttl_seconds: Seconds = None
+    close_when_empty: CloseWhenEmpty = False
+
+
+class MemberBody(Body):
+    """As what somebody is brought in."""
+
+    role: Literal["owner", "moderator", "member", "reader"] = "member"
+
+
+class RoleBody(Body):
+    """Another role."""
+
+    role: Literal["owner", "moderator", "member", "reader"]
+
+
+Text = Annotated[
+    str, Field(examples=["hello"], description="not blank; `max_message_bytes` of `/limits`, in UTF-8")
+]
 
 
 class SendBody(Body):
     """A message. With an `id` (a UUID) of one's own it is safe to send it again."""
 
-    text: str = Field(examples=["hello"])
+    text: Text
     id: str | None = Field(None, max_length=200, json_schema_extra=UUID)
     reply_to: str | None = Field(None, max_length=200, json_schema_extra=UUID)
 
@@ -83,7 +136,7 @@ class SendBody(Body):
 class EditBody(Body):
     """New words."""
 
-    text: str
+    text: Text
 
 
 class ReadBody(Body):
@@ -97,5 +150,5 @@ class OneLiner(Body):
 
     user: str = Field(min_length=1, max_length=1000, examples=["john"])
     room: str = Field(min_length=1, max_length=1000, examples=["default"])
-    text: str = Field(examples=["hello"])
+    text: Text
     id: str | None = Field(None, max_length=200, json_schema_extra=UUID)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from parley.models import SearchResult, Stats
+from parley.models import Limits, SearchResult, Stats
 from parley.web.answers import reply
 from parley.web.callers import CallerOf, CoreOf
 from parley.web.schemas import Cursor, Limit
@@ -23,6 +23,12 @@ async def search_messages(
 ) -> Response:
     """Messages that the caller may read and that hold all these words, the newest first."""
     return reply(await core.messages.search(caller.user.id, query, room, cursor, limit))
+
+
+@router.get("/limits", response_model=Limits, tags=["server"])
+async def see_limits(core: CoreOf) -> Response:
+    """What this server allows; known to everybody, as it says how to come in."""
+    return reply(core.stats.limits())
 
 
 @router.get("/stats", response_model=Stats, tags=["server"])

@@ -1,7 +1,6 @@
 """The WebSocket through FastAPI: works on any ASGI server and mounted inside another application."""
 
 import asyncio
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, WebSocket
 from starlette.responses import PlainTextResponse
@@ -10,7 +9,8 @@ from starlette.websockets import WebSocketDisconnect
 from parley.realtime.feed import PlainFeed
 from parley.realtime.protocol import SUBPROTOCOL, Close
 from parley.realtime.session import Session
-from parley.web.callers import bearer, node_of
+from parley.realtime.transport import From
+from parley.web.callers import address, bearer, label, node_of
 
 CLOSE_SECONDS = 60
 """How long a client that does not read may keep us from saying why we close."""
@@ -124,7 +124,8 @@ async def connect(socket: WebSocket) -> None:
         return
     await socket.accept(SUBPROTOCOL if offered else None)
     transport = AsgiTransport(socket)
-    await transport.carry(Session(node.realtime, transport, bearer(socket)))
+    comes = From(token=bearer(socket), address=address(socket), label=label(socket))
+    await transport.carry(Session(node.realtime, transport, comes))
 
 
 @router.websocket("/ws/updates/{room}")
@@ -135,7 +136,7 @@ async def updates(socket: WebSocket, room: str, name: str = "guest") -> None:
         return
     await socket.accept()
     transport = AsgiTransport(socket)
-    await transport.carry(PlainFeed(node.realtime, transport, room, name))
+    await transport.carry(PlainFeed(node.realtime, transport, room, name, address(socket)))
 
 
 async def _admitted(socket: WebSocket) -> bool:
@@ -143,7 +144,10 @@ async def _admitted(socket: WebSocket) -> bool:
     origin = socket.headers.get("origin")
     if origin is None or origin in node_of(socket).origins or "*" in node_of(socket).origins:
         return True
-    if urlsplit(origin).netloc == socket.headers.get("host") and origin != "null":
+    host = socket.headers.get("host")
+    # Where a proxy has taken TLS off without saying so, our own pages are https all the same.
+    own = ("https",) if socket.url.scheme == "wss" else ("https", "http")
+    if origin in [f"{scheme}://{host}" for scheme in own]:
         return True
     await _refuse(socket, 403, "this origin is not allowed")
     return False

@@ -19,6 +19,8 @@ ACTIONS: list[Action] = [
     World.something_changes,
     World.something_changes,
     World.cleo_comes_or_goes,
+    World.somebody_has_another_role,
+    World.the_room_is_changed,
     World.ann_reads_elsewhere,
     World.connect,
     World.disconnect,

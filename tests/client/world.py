@@ -3,14 +3,17 @@
 import copy
 import random
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from parley import events as server_events
 from parley.client.state import ChatState
+from parley.errors import UserNotFound
 from parley.ids import from_ms, new_id
-from parley.models import Change, Changes, Delete, Edit, Message, React, Role, Room, Send, User
+from parley.models import Change, Changes, Delete, Edit, Message, React, Role, Room, RoomChange, Send, User
 from parley.realtime.protocol import Welcome, events
 from parley.stores.memory import MemoryStore
+from tests.contracts.kitchen import marked
 
 ANN, BOB, CLEO = (
     User(id=new_id(), name=name, display_name=name.title(), kind="guest") for name in ("ann", "bob", "cleo")
@@ -115,15 +118,42 @@ class World:
             await self.change(self.random.choice(changes))
 
     async def cleo_comes_or_goes(self) -> None:
+        is_public = (await self.fresh_room()).kind == "public"
+        told: type[events.MemberLeft] | type[events.MemberJoined] = events.MemberLeft
+        member = await self.store.leave(self.kitchen, CLEO.id, from_ms(self.at))
+        if member is None:
+            told = events.MemberJoined
+            member = await self.store.join(self.kitchen, CLEO.id, Role.MEMBER, from_ms(self.at))
+        assert member is not None
+        if not is_public:
+            fields = {"user_id": CLEO.id} if told is events.MemberLeft else {}
+            self.happened(told(room_id=self.kitchen, revision=member.revision, member=member, **fields))
+
+    async def somebody_has_another_role(self) -> None:
+        role, user = self.random.choice(list(Role)[1:]), self.random.choice([ANN, CLEO])
+        try:
+            member = await self.store.change_role(self.kitchen, user.id, role)
+        except UserNotFound:
+            return
+        if member is not None:
+            self.happened(events.MemberChanged(room_id=self.kitchen, revision=member.revision, member=member))
+
+    async def the_room_is_changed(self) -> None:
         since = (await self.fresh_room()).revision
-        if not await self.store.leave(self.kitchen, CLEO.id, from_ms(self.at)):
-            await self.store.join(self.kitchen, CLEO.id, Role.MEMBER, from_ms(self.at))
-        changes = await self.store.changes(self.kitchen, since, MAX_CHANGES)
-        if changes.revision > since:
+        self.at += 1
+        kind = self.random.choice([UNSET, UNSET, UNSET, "public", "private"])
+        limit = self.random.choice([UNSET, UNSET, None, 4])
+        change = RoomChange(title=f"title {self.at}", kind=kind, history_limit=limit)  # type: ignore[arg-type]
+        room = await self.store.change_room(self.kitchen, change)
+        assert room is not None
+        if kind is UNSET:
+            self.happened(events.RoomChanged(room_id=self.kitchen, revision=room.revision, room=room))
+        else:
+            changes = await self.store.changes(self.kitchen, since, MAX_CHANGES)
             self.happened(self.as_event(since, changes))
 
     async def ann_reads_elsewhere(self) -> None:
-        seq = await self.store.mark_read(self.kitchen, ANN.id, self.random.randint(0, 40))
+        seq = await marked(self.store, self.kitchen, ANN.id, self.random.randint(0, 40))
         if self.connected:  # a mark is state and is told again by the next welcome; it is not lost by itself
             self.take(events.ReadMarked(room_id=self.kitchen, user_id=ANN.id, seq=seq))
 
@@ -175,7 +205,9 @@ class World:
         if self.connected and self.unacknowledged:
             send = self.unacknowledged.pop(0)
             (applied,) = await self.store.apply([send])  # sent again: it may have been lost with the backup
-            if not isinstance(applied, Exception):
+            if isinstance(applied, Exception):  # ann may only read by now
+                self.state.refused(send.id)
+            else:
                 self.state.stored(applied.message)
                 if applied.fresh:
                     self.happened(server_events.of_change(send, applied.message))

@@ -11,6 +11,7 @@ from parley.models import (
     Change,
     Delete,
     Edit,
+    Mark,
     Message,
     React,
     Role,
@@ -125,3 +126,11 @@ async def kitchen_in(store: Store, **fields: Any) -> Kitchen:
     await store.add_room(room, ann.id)
     await store.join(room.id, bob.id, Role.MEMBER, at(0))
     return Kitchen(store, room, ann, bob, cleo)
+
+
+async def marked(store: Store, room_id: str, user_id: str, seq: int) -> int:
+    """Move one read mark, and return where it is then. Raises what refuses it."""
+    [result] = await store.mark_read([Mark(room_id=room_id, user_id=user_id, seq=seq)])
+    if isinstance(result, ParleyError):
+        raise result
+    return result.seq

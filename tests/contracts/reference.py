@@ -90,7 +90,8 @@ class ReferenceRoom:
     def apply(self, change: Change) -> Outcome:
         found = [entry for entry in self.kept() if entry.id == change.id]
         if isinstance(change, Send):
-            return self._again(change, found[0]) if found else self._send(change)
+            may_look = self.public or change.author_id in self.roles
+            return self._again(change, found[0]) if found and may_look else self._send(change)
         role = self.roles.get(change.user_id)
         if role is None:
             return self.stranger()

@@ -8,7 +8,7 @@ import pytest
 
 from parley.errors import NameTaken, NotAMember, RoomFull, RoomNotFound, UserNotFound
 from parley.ids import new_id
-from parley.models import Role, User
+from parley.models import Member, Role, User
 from parley.stores.base import Store
 from parley.stores.memory import MemoryStore
 from tests.contracts.kitchen import (
@@ -20,6 +20,7 @@ from tests.contracts.kitchen import (
     at,
     edit,
     kitchen_in,
+    marked,
     react,
     send,
 )
@@ -235,8 +236,8 @@ async def test_heads_may_be_asked_for_forty_thousand_rooms(kitchen: Kitchen) -> 
 
 async def test_one_joins_once(kitchen: Kitchen) -> None:
     room_id, cleo = kitchen.room.id, kitchen.cleo
-    assert await kitchen.store.join(room_id, cleo.id, Role.MODERATOR, at(7)) is True
-    assert await kitchen.store.join(room_id, cleo.id, Role.MEMBER, at(8)) is False
+    assert await kitchen.store.join(room_id, cleo.id, Role.MODERATOR, at(7))
+    assert await kitchen.store.join(room_id, cleo.id, Role.MEMBER, at(8)) is None
     room = await kitchen.now(cleo)
     assert (room.role, room.member_count) == (Role.MODERATOR, 3)
 
@@ -273,10 +274,10 @@ async def test_members_are_listed_page_by_page_with_their_names(kitchen: Kitchen
 
 async def test_who_leaves_is_gone_from_the_room(kitchen: Kitchen) -> None:
     store, room_id = kitchen.store, kitchen.room.id
-    assert await store.leave(room_id, kitchen.bob.id, at(7)) is True
-    assert await store.leave(room_id, kitchen.bob.id, at(8)) is False
-    assert await store.leave(room_id, kitchen.cleo.id, at(8)) is False
-    assert await store.leave(new_id(), kitchen.bob.id, at(8)) is False
+    assert await store.leave(room_id, kitchen.bob.id, at(7))
+    assert await store.leave(room_id, kitchen.bob.id, at(8)) is None
+    assert await store.leave(room_id, kitchen.cleo.id, at(8)) is None
+    assert await store.leave(new_id(), kitchen.bob.id, at(8)) is None
     assert [member.name for member in await store.members(room_id, None, 10)] == ["ann"]
     assert (await kitchen.now(kitchen.bob)) == (await kitchen.now())
     assert (await kitchen.now()).member_count == 1
@@ -287,7 +288,7 @@ async def test_who_comes_back_finds_the_old_read_mark(kitchen: Kitchen) -> None:
     store, bob = kitchen.store, kitchen.bob
     await kitchen.says(kitchen.ann, "hello")
     await kitchen.says(kitchen.ann, "anybody?")
-    await store.mark_read(kitchen.room.id, bob.id, 1)
+    await marked(store, kitchen.room.id, bob.id, 1)
     await store.leave(kitchen.room.id, bob.id, at(7))
     await store.join(kitchen.room.id, bob.id, Role.READER, at(8))
     room = await kitchen.now(bob)
@@ -303,8 +304,8 @@ async def test_a_room_takes_no_more_than_its_capacity(store: Store) -> None:
         *(store.join(kitchen.room.id, guest.id, Role.MEMBER, at(7)) for guest in guests),
         return_exceptions=True,
     )
-    assert results.count(True) == 1
-    assert [type(result) for result in results if result is not True] == [RoomFull] * 4
+    assert sum(isinstance(each, Member) for each in results) == 1
+    assert [type(result) for result in results if not isinstance(result, Member)] == [RoomFull] * 4
     assert (await kitchen.now()).member_count == 3
     await store.leave(kitchen.room.id, kitchen.ann.id, at(8))
     assert await store.join(kitchen.room.id, kitchen.cleo.id, Role.MEMBER, at(9))
@@ -330,7 +331,7 @@ async def test_what_was_acknowledged_is_there_after_reopening(
     first, second, third = (send(kitchen.room, kitchen.ann, text) for text in ("one", "two", "three"))
     applied = all_done(await store.apply([first, second, third]))[2].message
     await store.apply([edit(applied, kitchen.ann, "drei"), react(applied, kitchen.bob, "👍")])
-    await store.mark_read(kitchen.room.id, kitchen.bob.id, 2)
+    await marked(store, kitchen.room.id, kitchen.bob.id, 2)
     await store.leave(kitchen.room.id, kitchen.ann.id, at(7))
     session = a_session(kitchen.ann, b"hash", at(60))
     await store.add_session(session)

@@ -6,7 +6,7 @@ import pytest
 
 from parley.errors import MessageNotFound, NotAMember, RoomNotFound
 from parley.ids import new_id
-from parley.models import Change, Changes, Message
+from parley.models import Change, Changes, Message, RoomChange
 from parley.stores.base import MAX_TOLD_BYTES, NEWEST_PAGE, Store
 from tests.contracts.kitchen import (
     Kitchen,
@@ -16,6 +16,7 @@ from tests.contracts.kitchen import (
     done,
     edit,
     kitchen_in,
+    marked,
     react,
     refused,
     send,
@@ -204,7 +205,7 @@ async def test_a_read_mark_moves_forward_and_not_past_the_last_message(kitchen: 
     await said(kitchen, 5)
     marks = []
     for seq in (3, 2, 2**80, -1):
-        marks.append(await kitchen.store.mark_read(kitchen.room.id, kitchen.bob.id, seq))
+        marks.append(await marked(kitchen.store, kitchen.room.id, kitchen.bob.id, seq))
         room = await kitchen.now(kitchen.bob)
         assert (room.read_seq, room.unread) == (marks[-1], 5 - marks[-1])
     assert marks == [3, 3, 5, 5]
@@ -214,19 +215,19 @@ async def test_a_read_mark_moves_forward_and_not_past_the_last_message(kitchen: 
 
 async def test_only_members_have_a_read_mark(kitchen: Kitchen) -> None:
     with pytest.raises(NotAMember):
-        await kitchen.store.mark_read(kitchen.room.id, kitchen.cleo.id, 1)
+        await marked(kitchen.store, kitchen.room.id, kitchen.cleo.id, 1)
     with pytest.raises(RoomNotFound):
-        await kitchen.store.mark_read(new_id(), kitchen.cleo.id, 1)
+        await marked(kitchen.store, new_id(), kitchen.cleo.id, 1)
 
 
 async def test_a_private_room_has_no_read_marks_for_strangers(study: Kitchen) -> None:
     with pytest.raises(RoomNotFound):
-        await study.store.mark_read(study.room.id, study.cleo.id, 1)
+        await marked(study.store, study.room.id, study.cleo.id, 1)
 
 
 async def test_another_history_limit_is_a_change_of_the_room(kitchen: Kitchen) -> None:
     messages = await said(kitchen, 5)
-    await kitchen.store.limit_history(kitchen.room.id, 3)
+    await kitchen.store.change_room(kitchen.room.id, RoomChange(history_limit=3))
     changes = await kitchen.store.changes(kitchen.room.id, 5, 10)
     assert (changes.revision, changes.messages) == (6, [])
     assert changes.room is not None
@@ -238,8 +239,8 @@ async def test_another_history_limit_is_a_change_of_the_room(kitchen: Kitchen) -
 
 
 async def test_the_same_history_limit_is_no_change(kitchen: Kitchen) -> None:
-    await kitchen.store.limit_history(kitchen.room.id, 3)
-    await kitchen.store.limit_history(kitchen.room.id, 3)
+    await kitchen.store.change_room(kitchen.room.id, RoomChange(history_limit=3))
+    await kitchen.store.change_room(kitchen.room.id, RoomChange(history_limit=3))
     assert (await kitchen.now()).revision == 1
     with pytest.raises(RoomNotFound):
-        await kitchen.store.limit_history(new_id(), 3)
+        await kitchen.store.change_room(new_id(), RoomChange(history_limit=3))

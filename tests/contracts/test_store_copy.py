@@ -21,6 +21,7 @@ from tests.contracts.kitchen import (
     done,
     edit,
     kitchen_in,
+    marked,
     react,
     send,
 )
@@ -38,7 +39,7 @@ async def a_lively_chat(store: Store) -> Kitchen:
     await store.join(study.id, bob.id, Role.MODERATOR, at(1))
     await store.join(study.id, guest.id, Role.READER, at(1))
     await done(store, send(study, bob, "psst"))
-    await store.mark_read(study.id, bob.id, 1)
+    await marked(store, study.id, bob.id, 1)
     await store.leave(study.id, bob.id, at(4))
     await store.expire_guests(at(5), at(5), 10)
     direct = a_room(None, kind="direct", capacity=2)
@@ -56,7 +57,7 @@ async def a_lively_chat(store: Store) -> Kitchen:
     await done(store, delete(taken_back, bob))
     for user, emoji in ((bob, "🎉"), (ann, "👍"), (bob, "👍")):
         await done(store, react(answer, user, emoji))
-    await store.mark_read(kitchen.room.id, ann.id, 2)
+    await marked(store, kitchen.room.id, ann.id, 2)
     return kitchen
 
 

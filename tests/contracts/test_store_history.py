@@ -345,3 +345,15 @@ async def test_refusals_alone_change_nothing(kitchen: Kitchen, size: int) -> Non
     results = await kitchen.store.apply([send(kitchen.room, kitchen.cleo, "no")] * size)
     assert [type(result) for result in results] == [NotAMember] * size
     assert await kitchen.now() == before
+
+
+async def test_who_was_shown_the_door_is_not_told_of_their_messages_by_their_ids(study: Kitchen) -> None:
+    message = await study.says(study.bob, "mine")
+    again = send(study.room, study.bob, "mine", id=message.id)
+    stranger = send(study.room, study.cleo, "guess", id=message.id)
+    assert await refused(study.store, stranger) is RoomNotFound
+    await study.store.leave(study.room.id, study.bob.id, at(7))
+    assert await refused(study.store, again) is RoomNotFound
+    await study.store.join(study.room.id, study.bob.id, Role.READER, at(8))
+    [result] = all_done(await study.store.apply([again]))
+    assert (result.message, result.fresh) == (message, False)

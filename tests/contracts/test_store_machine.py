@@ -30,7 +30,7 @@ from parley.models import (
 )
 from parley.stores.base import NEWEST_PAGE, Store
 from tests.contracts.conftest import NAMES, STORES
-from tests.contracts.kitchen import a_room, a_user, at, send
+from tests.contracts.kitchen import a_room, a_user, at, marked, send
 from tests.contracts.reference import Entry, ReferenceRoom, seen
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Chat(RuleBasedStateMachine):
     async def _comes(self, room_id: str, user_id: str, role: Role) -> None:
         self.moment += 1
         expected = self.rooms[room_id].comes(user_id, role)
-        assert await self.store.join(room_id, user_id, role, at(self.moment)) is expected
+        assert bool(await self.store.join(room_id, user_id, role, at(self.moment))) is expected
         if expected:
             self.joined[user_id].append(room_id)
 
@@ -135,7 +135,7 @@ class Chat(RuleBasedStateMachine):
     @rule(room_id=_rooms, user_id=_people)
     def goes(self, room_id: str, user_id: str) -> None:
         expected = self.rooms[room_id].goes(user_id)
-        assert self.run(self.store.leave(room_id, user_id, at(0))) is expected
+        assert bool(self.run(self.store.leave(room_id, user_id, at(0)))) is expected
         if expected:
             self.joined[user_id].remove(room_id)
 
@@ -164,7 +164,7 @@ class Chat(RuleBasedStateMachine):
     @rule(room_id=_rooms, user_id=_people, seq=st.integers(-1, 30))
     def reads(self, room_id: str, user_id: str, seq: int) -> None:
         expected = self.rooms[room_id].reads(user_id, seq)
-        assert self.run(_or_refusal(self.store.mark_read(room_id, user_id, seq))) == expected
+        assert self.run(_or_refusal(marked(self.store, room_id, user_id, seq))) == expected
 
     @rule(
         room_id=_rooms,

@@ -3,8 +3,9 @@
 import pytest
 
 from parley.ids import new_id
-from parley.models import Message, User
-from parley.stores.base import Found, Query, Store, newest_first
+from parley.models import Message, RoomChange, User
+from parley.stores.base import Found, Query, Store
+from parley.stores.rules import newest_first
 from parley.words import words_of
 from tests.contracts.kitchen import Kitchen, a_room, at, delete, done, edit, send
 
@@ -111,7 +112,7 @@ async def test_what_is_gone_is_not_found(kitchen: Kitchen, store: Store) -> None
         await kitchen.says(kitchen.ann, f"word {number}")
     await search(store, "word", kitchen.ann)
     await store.close_due_rooms(at(10), 10)
-    await store.limit_history(kitchen.room.id, 1)
+    await store.change_room(kitchen.room.id, RoomChange(history_limit=1))
     assert await found(store, "word", kitchen.ann) == ["word 2"]
     await kitchen.says(kitchen.ann, "word 3")
     assert await found(store, "word", kitchen.ann) == ["word 3"]

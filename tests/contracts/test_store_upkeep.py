@@ -6,9 +6,9 @@ import pytest
 
 from parley.errors import NotAMember, RoomNotFound, UserNotFound
 from parley.ids import Time, from_ms, new_id, now, now_ms
-from parley.models import Role, Stats, User
+from parley.models import Role, RoomChange, Stats, User
 from parley.stores.base import Store
-from tests.contracts.kitchen import Kitchen, a_room, a_session, a_user, at, done, refused, send
+from tests.contracts.kitchen import Kitchen, a_room, a_session, a_user, at, done, marked, refused, send
 
 # Rooms whose time is up
 
@@ -34,8 +34,8 @@ async def test_a_room_is_closed_when_its_time_is_up(kitchen: Kitchen, store: Sto
     for step in (
         store.join(soon.id, kitchen.bob.id, Role.MEMBER, at(10)),
         store.changes(soon.id, 0, 10),
-        store.mark_read(soon.id, kitchen.ann.id, 1),
-        store.limit_history(soon.id, 5),
+        marked(store, soon.id, kitchen.ann.id, 1),
+        store.change_room(soon.id, RoomChange(history_limit=5)),
     ):
         with pytest.raises(RoomNotFound):
             await step
@@ -262,10 +262,10 @@ async def test_everything_is_counted(kitchen: Kitchen, store: Store) -> None:
 
 
 async def test_messages_that_a_limit_deleted_are_not_counted(kitchen: Kitchen, store: Store) -> None:
-    await store.limit_history(kitchen.room.id, 3)
+    await store.change_room(kitchen.room.id, RoomChange(history_limit=3))
     await store.apply([send(kitchen.room, kitchen.ann, str(number)) for number in range(10)])
     assert (await counted(store)).messages == 3
-    await store.limit_history(kitchen.room.id, 2)
+    await store.change_room(kitchen.room.id, RoomChange(history_limit=2))
     stats = await counted(store)
     assert (stats.messages, stats.messages_last_hour) == (2, 10)
 

@@ -20,7 +20,7 @@ from parley.models import Change, React, Role, Send
 from parley.stores.base import Store
 from parley.stores.redis import RedisStore
 from parley.stores.sql import SqlStore
-from tests.contracts.kitchen import a_room, a_user, all_done, at, edit, react, send
+from tests.contracts.kitchen import a_room, a_user, all_done, at, edit, marked, react, send
 
 TASKS = 2
 """How many batches a process has under way at once."""
@@ -66,7 +66,7 @@ async def write(store: Store, order: dict[str, Any]) -> dict[str, Any]:
         while time.monotonic() < end:
             some = dice.sample(rooms, 3)
             await store.add_user(guest := a_user(f"guest {dice.random()}"), [each.id for each in some])
-            await store.mark_read(some[0].id, ann.id, dice.randint(1, 1000))
+            await marked(store, some[0].id, ann.id, dice.randint(1, 1000))
             await store.leave(some[1].id, guest.id, at(0))
             await store.join(some[1].id, guest.id, Role.MEMBER, at(1))
 

@@ -1,7 +1,7 @@
 """A node in this process on the memory store, and clients that talk to it without sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -12,13 +12,26 @@ from parley.config import Settings
 from parley.node import Node
 from parley.realtime.session import Session
 from parley.stores.memory import MemoryStore
+from tests.frames import WS, Conversation, NotAsDocumented
 from tests.servers import until
+
+undocumented: list[NotAsDocumented] = []
+"""What servers sent in this test that the document does not allow: raised there, nobody would hear of it."""
+
+
+@pytest.fixture(autouse=True)
+def _every_frame_is_documented() -> Iterator[None]:
+    yield
+    found = undocumented.copy()
+    undocumented.clear()
+    assert not found
 
 
 class RecordingTransport:
     """Keeps what a session sends; `stuck` makes it a client that does not read."""
 
-    def __init__(self) -> None:
+    def __init__(self, channel: str = WS) -> None:
+        self.conversation = Conversation(channel)
         self.frames: list[bytes] = []
         self.closed_with: int | None = None
         self.stuck = False
@@ -31,6 +44,10 @@ class RecordingTransport:
         return self.stuck_bytes
 
     def send(self, frame: bytes) -> None:
+        try:
+            self.conversation.heard(frame)
+        except NotAsDocumented as error:
+            undocumented.append(error)
         self.frames.append(frame)
         if self.stuck:
             self.stuck_bytes += len(frame)
@@ -49,7 +66,7 @@ class RecordingTransport:
 
 
 class Client:
-    """One connected client of a node."""
+    """One connected client of a node. `careless` lets it send what is not documented."""
 
     def __init__(self, node: Node, token: str | None = None) -> None:
         self.node = node
@@ -57,6 +74,7 @@ class Client:
         self.transport = RecordingTransport()
         self.session = Session(node.realtime, self.transport)
         self.session.opened()
+        self.careless = False
         self._ref = 0
 
     @property
@@ -73,7 +91,10 @@ class Client:
 
     def send(self, **command: Any) -> int:
         self._ref += 1
-        self.session.received(msgspec.json.encode({"ref": self._ref, **command}).decode())
+        frame = msgspec.json.encode({"ref": self._ref, **command}).decode()
+        conversation = self.transport.conversation
+        (conversation.sent_wrong if self.careless else conversation.sent)(frame)
+        self.session.received(frame)
         return self._ref
 
     def answer(self, ref: int) -> dict[str, Any] | None:

@@ -143,7 +143,7 @@ async def test_one_event_for_a_thousand_connections_is_encoded_once(
     user = await node.core.accounts.walk_in("Cleo")
     await node.core.messages.send(user, node.core.rooms.lobby_id, "hello, everybody")
     await turn()
-    assert [type(model) for model in encoded] == [MessageSent]
+    assert sum(isinstance(model, MessageSent) for model in encoded) == 1
     frames = {id(client.transport.frames[0]) for client in clients}
     assert len(frames) == 1
     assert all(len(client.transport.frames) == 1 for client in clients)

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from parley.node import Node
-from parley.services import messages as messages_module
+from parley.services import marks as marks_module
 from parley.services import typing as typing_module
 from tests.realtime.conftest import Client, guest, turn
 from tests.servers import until
@@ -37,7 +37,7 @@ async def test_everybody_in_a_small_room_sees_who_has_read(node: Node, ann: Clie
 async def test_in_a_large_room_only_my_devices_see_it(
     node: Node, ann: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages_module, "MAX_RECEIPTS", 1)
+    monkeypatch.setattr(marks_module, "MAX_RECEIPTS", 1)
     room = await together(ann, bob)
     await ann.ask(op="message.send", room=room, text="read this")
     await bob.ask(op="read.mark", room=room, seq=1)

@@ -8,7 +8,7 @@ import pytest
 from parley import events
 from parley.errors import StoreUnavailable
 from parley.events import MessageEdited
-from parley.models import Room
+from parley.models import Room, RoomChange, Session, User
 from parley.node import Node
 from parley.realtime import protocol
 from parley.realtime.feed import PlainFeed
@@ -25,6 +25,8 @@ class Held(MemoryStore):
         super().__init__()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.door = asyncio.Event()
+        self.door.set()
 
     async def rooms_of(self, user_id: str) -> list[Room]:
         rooms = await super().rooms_of(user_id)
@@ -35,6 +37,11 @@ class Held(MemoryStore):
         room = await super().room(key, user_id)
         await self.gate.wait()
         return room
+
+    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
+        found = await super().session(token_hash)
+        await self.door.wait()
+        return found
 
 
 @pytest.fixture
@@ -60,6 +67,18 @@ async def say(node: Node, room: Room, text: str) -> None:
     await node.core.messages.send(await node.core.accounts.see(room.created_by), room.id, text)
 
 
+async def test_who_goes_away_before_their_token_was_looked_at_is_not_online(held: Node, store: Held) -> None:
+    ann = await guest(held, "Ann")
+    store.door.clear()
+    ann.send(op="hello", token=ann.token)
+    await turn()
+    ann.session.closed()
+    store.door.set()
+    await until(lambda: ann.session._worker is None)
+    assert held.hub.sessions == {}
+    assert held.hub.feeds == {}
+
+
 async def test_a_join_in_the_middle_of_hello_is_heard_of(held: Node, store: Held) -> None:
     room = await kitchen(held)
     ann = await guest(held, "Ann")
@@ -67,7 +86,7 @@ async def test_a_join_in_the_middle_of_hello_is_heard_of(held: Node, store: Held
     ref = ann.send(op="hello", token=ann.token)
     await turn()
     await MemoryStore.join(store, room.id, ann.session.user.id, "member", room.created_at)  # type: ignore[arg-type]
-    held.hub.joined(ann.session.user.id, room)
+    held.hub.joined(ann.session.user.id, room.id)
     store.gate.set()
     await until(lambda: ann.answer(ref) is not None)
     await until(lambda: ann.events("room.added"))
@@ -106,6 +125,29 @@ async def test_signing_out_in_the_middle_of_hello_ends_it(held: Node, store: Hel
     assert ann.closed_with == Close.SESSION_ENDED
     assert held.hub.sessions == {}
     assert held.hub.feeds == {}
+
+
+async def test_a_join_that_is_told_after_the_leave_makes_no_ghost(node: Node, ann: Client) -> None:
+    room = await kitchen(node)
+    joined = await node.core.rooms.join(ann.session.user, "kitchen")
+    await node.core.rooms.leave(ann.session.user, "kitchen")
+    await turn()
+    node.hub.joined(ann.session.user.id, joined.id)
+    await say(node, room, "who is there?")
+    await turn()
+    assert ann.events("message.sent") == []
+    assert room.id not in node.hub.feeds
+
+
+async def test_who_leaves_a_public_room_may_open_it_at_once(node: Node, ann: Client) -> None:
+    room = await kitchen(node)
+    for op in ("room.join", "room.leave"):
+        ann.send(op=op, room="kitchen")
+    opened = ann.send(op="room.open", room="kitchen")
+    await until(lambda: ann.answer(opened) is not None)
+    assert "ok" in (ann.answer(opened) or {})
+    await say(node, room, "who is there?")
+    await until(lambda: ann.events("message.sent"))
 
 
 async def test_who_joins_and_leaves_at_once_is_left(node: Node, ann: Client) -> None:
@@ -170,7 +212,7 @@ async def test_settings_that_changed_are_told_to_everybody_who_returns(node: Nod
     lobby = node.core.rooms.lobby_id
     watching = await guest(node, "Bob")
     await watching.hello()
-    await node.store.limit_history(lobby, 20)
+    await node.store.change_room(lobby, RoomChange(history_limit=20))
     for name in ("Ann", "Cleo"):
         client = await guest(node, name)
         await client.hello(since={lobby: 0})
@@ -180,7 +222,7 @@ async def test_settings_that_changed_are_told_to_everybody_who_returns(node: Nod
 
 async def test_what_is_no_longer_kept_is_not_told_from_memory_either(node: Node, ann: Client) -> None:
     lobby = node.core.rooms.lobby_id
-    await node.store.limit_history(lobby, 3)
+    await node.store.change_room(lobby, RoomChange(history_limit=3))
     for number in range(10):
         await ann.ask(op="message.send", room="lobby", text=str(number))
     bob = await guest(node, "Bob")

@@ -8,8 +8,7 @@ from parley.errors import StoreUnavailable
 from parley.ids import new_id
 from parley.models import Changes
 from parley.node import Node
-from parley.realtime import protocol
-from parley.realtime import session as session_module
+from parley.realtime import flow, protocol
 from parley.realtime.protocol import Close
 from parley.realtime.transport import MAX_PENDING_BYTES
 from tests.realtime.conftest import Client, guest, make_node, turn
@@ -186,7 +185,7 @@ async def test_a_client_that_does_not_read_is_closed_and_forgotten(
 
 
 async def test_a_client_that_writes_too_fast_is_not_read_from(node: Node, ann: Client) -> None:
-    refs = [ann.send(op="message.page", room="lobby") for _ in range(session_module.PAUSE_AT)]
+    refs = [ann.send(op="message.page", room="lobby") for _ in range(flow.PAUSE_AT)]
     assert ann.transport.paused
     await until(lambda: ann.answer(refs[-1]) is not None)
     assert not ann.transport.paused

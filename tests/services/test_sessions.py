@@ -24,10 +24,12 @@ from parley.errors import (
     WrongPassword,
 )
 from parley.ids import from_ms, new_id, now_ms
+from parley.models import User
 from parley.services import sessions as sessions_module
 from parley.services.accounts import Accounts
 from parley.services.live import Live
 from parley.services.passwords import Passwords
+from parley.services.rooms import Rooms
 from parley.services.sessions import ACCESS_SECONDS, PERSON_SECONDS, Sessions
 from parley.stores.memory import MemoryStore
 from tests.contracts.kitchen import a_room
@@ -45,6 +47,9 @@ class Ended:
     def ended(self, user_id: str, session_id: str, reason: str) -> None:
         self.sessions.append((session_id, reason))
 
+    def renamed(self, user: User) -> None:
+        pass
+
     def is_online(self, user_id: str) -> bool:
         return False
 
@@ -61,9 +66,9 @@ class Door:
         # As little work as argon2 allows, to save the tests' time.
         self.passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         self.lobby = a_room("lobby")
-        self.accounts = Accounts(
-            self.store, self.settings, self.live, self.sessions, self.passwords, self.lobby.id
-        )
+        rooms = Rooms(self.store, self.settings, self.live)
+        rooms.lobby_id = self.lobby.id
+        self.accounts = Accounts(self.store, self.settings, self.live, self.sessions, self.passwords, rooms)
 
 
 @pytest.fixture

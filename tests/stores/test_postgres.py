@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from parley.errors import InternalError, NameTaken, ParleyError, StoreUnavailable
-from parley.models import Change, Role
+from parley.models import Change, Role, RoomChange
 from parley.stores.sql import SqlStore, database, history
 from parley.stores.sql.schema import messages
 from tests import backends
@@ -27,6 +27,7 @@ from tests.contracts.kitchen import (
     delete,
     edit,
     kitchen_in,
+    marked,
     react,
     send,
 )
@@ -114,7 +115,7 @@ async def test_two_nodes_leave_no_hole_and_wait_for_nobody_in_a_circle(
         while time.monotonic() < end:
             room = dice.choice(places)
             await node.join(room.id, kitchen.bob.id, Role.MEMBER, at(0))
-            await node.mark_read(room.id, kitchen.ann.id, dice.randint(1, 1000))
+            await marked(node, room.id, kitchen.ann.id, dice.randint(1, 1000))
             await node.leave(room.id, kitchen.bob.id, at(1))
             await node.add_user(
                 a_user(f"guest {dice.random()}"), [each.id for each in dice.sample(places, 3)]
@@ -240,7 +241,7 @@ async def test_a_connection_that_is_ended_from_outside_is_replaced(
         server.execute(kill)
         await asyncio.sleep(0.1)
         assert await store.user("ann") == kitchen.ann
-        await store.mark_read(kitchen.room.id, kitchen.ann.id, 1)
+        await marked(store, kitchen.room.id, kitchen.ann.id, 1)
         await kitchen.says(kitchen.ann, text)
 
 
@@ -271,7 +272,10 @@ async def test_a_server_that_hangs_does_not_hang_its_callers(
             await other.execute("SELECT id FROM rooms FOR UPDATE")
             monkeypatch.setattr(database, "DEADLINE_SECONDS", 0.3)
             began = time.monotonic()
-            for step in (store.apply([message]), store.limit_history(kitchen.room.id, 9)):
+            for step in (
+                store.apply([message]),
+                store.change_room(kitchen.room.id, RoomChange(history_limit=9)),
+            ):
                 with pytest.raises(StoreUnavailable):
                     await step
             assert time.monotonic() - began < 2

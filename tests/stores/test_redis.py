@@ -13,7 +13,7 @@ from parley.errors import NameTaken, ParleyError, StoreUnavailable
 from parley.ids import new_id
 from parley.models import Applied, Role, Room, Send, User
 from parley.stores.redis import RedisStore
-from tests.contracts.kitchen import a_room, a_session, a_user, all_done, at, edit, kitchen_in, send
+from tests.contracts.kitchen import a_room, a_session, a_user, all_done, at, edit, kitchen_in, marked, send
 from tests.redis_servers import RedisServer, a_redis, a_redis_cluster, asked, redis_cluster, redis_server
 
 RECOVERS_SECONDS = 15
@@ -123,7 +123,7 @@ async def test_all_of_a_room_lies_in_one_slot(tmp_path: Path) -> None:
         kitchen = await kitchen_in(store, kind="private", history_limit=2)
         for text in ("one", "two", "three"):
             await kitchen.says(kitchen.ann, text)
-        await store.mark_read(kitchen.room.id, kitchen.bob.id, 2)
+        await marked(store, kitchen.room.id, kitchen.bob.id, 2)
         await store.leave(kitchen.room.id, kitchen.bob.id, at(7))
         await store.add_session(a_session(kitchen.ann, b"hash", at(60)))
         (keys,) = await store._servers.on_every_server("KEYS", "*")

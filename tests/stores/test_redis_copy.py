@@ -10,7 +10,19 @@ from parley.models import Member, Message, Session
 from parley.stores.base import Record, RoomState, Store, UserState
 from parley.stores.memory import MemoryStore
 from parley.stores.redis import RedisStore
-from tests.contracts.kitchen import a_room, a_session, a_user, at, delete, done, edit, kitchen_in, react, send
+from tests.contracts.kitchen import (
+    a_room,
+    a_session,
+    a_user,
+    at,
+    delete,
+    done,
+    edit,
+    kitchen_in,
+    marked,
+    react,
+    send,
+)
 from tests.redis_servers import a_redis, a_redis_cluster
 from tests.stores.test_redis import opened
 
@@ -33,7 +45,7 @@ async def a_whole_chat(store: Store) -> None:
     for user, emoji in ((kitchen.bob, "🦊"), (kitchen.ann, "👍"), (kitchen.ann, "🦊")):
         await done(store, react(last, user, emoji))
     await done(store, edit(last, kitchen.ann, "six"))
-    await store.mark_read(kitchen.room.id, kitchen.bob.id, 4)
+    await marked(store, kitchen.room.id, kitchen.bob.id, 4)
     await store.leave(kitchen.room.id, kitchen.bob.id, at(9))
     hall, gone = a_room("hall", capacity=9, expires_at=at(9000)), a_room("gone", expires_at=at(1))
     for room in (hall, gone):

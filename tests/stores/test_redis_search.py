@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from parley.ids import new_id
-from parley.models import Message, Role
-from parley.stores.base import MAX_SCAN, Query, Store, newest_first
+from parley.models import Message, Role, RoomChange
+from parley.stores.base import MAX_SCAN, Query, Store
 from parley.stores.memory import MemoryStore
 from parley.stores.redis import RedisStore
+from parley.stores.rules import newest_first
 from tests.contracts.kitchen import a_room, a_user, all_done, at, delete, done, edit, kitchen_in, send
 from tests.redis_servers import a_redis, a_redis_cluster
 from tests.stores.test_redis import opened
@@ -63,7 +64,7 @@ async def test_it_finds_over_many_rooms_what_the_memory_finds(store: RedisStore)
         for room in rooms[:10]:
             await each.join(room.id, bob.id, Role.MEMBER, at(0))
         all_done(await each.apply(sends))
-        await each.limit_history(rooms[0].id, 40)
+        await each.change_room(rooms[0].id, RoomChange(history_limit=40))
         await done(each, edit(sends[-1], ann, "apple pie"))
         await done(each, delete(sends[-2], ann))
         await each.close_due_rooms(at(1), 10)

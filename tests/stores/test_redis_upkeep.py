@@ -22,6 +22,7 @@ from tests.contracts.kitchen import (
     at,
     done,
     kitchen_in,
+    marked,
     send,
 )
 from tests.redis_servers import a_redis, a_redis_cluster
@@ -70,7 +71,7 @@ async def in_list(store: RedisStore, key: str) -> set[str]:
 def fails(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
     """Let a step of a module fail, as if the node had lost its servers there."""
 
-    async def failing(*_: Any) -> None:
+    async def failing(*_: Any, **__: Any) -> None:
         raise StoreUnavailable
 
     monkeypatch.setattr(module, name, failing)
@@ -301,7 +302,7 @@ async def test_nothing_stays_of_a_purged_room_and_of_whom_nothing_names(store: R
     for room in (study, hall):
         for text in ("one", "two"):
             await done(store, send(room, guest, text))
-        await store.mark_read(room.id, guest.id, 1)
+        await marked(store, room.id, guest.id, 1)
     await store.add_session(a_session(guest, b"hash", at(20)))
     assert len(await store.expire_guests(at(2000), IDLE, 10)) == 2
     # A tombstone in the study names both.

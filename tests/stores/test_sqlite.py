@@ -15,7 +15,7 @@ from parley.errors import InternalError, RoomNotFound, StartError, StoreUnavaila
 from parley.models import Applied, Role
 from parley.stores.base import Query
 from parley.stores.sql import SqlStore, append, database
-from tests.contracts.kitchen import Kitchen, a_room, a_session, all_done, at, send
+from tests.contracts.kitchen import Kitchen, a_room, a_session, all_done, at, marked, send
 from tests.stores.conftest import sql, store_at
 
 # Threads and deadlines
@@ -213,7 +213,7 @@ async def test_a_closed_room_is_gone_from_everything(kitchen: Kitchen, store: Sq
     for step in (
         store.changes(room_id, 0, 10),
         store.join(room_id, kitchen.cleo.id, Role.MEMBER, at(7)),
-        store.mark_read(room_id, kitchen.ann.id, 0),
+        marked(store, room_id, kitchen.ann.id, 0),
     ):
         with pytest.raises(RoomNotFound):
             await step

@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_unchecked
 
+from tests.frames import FEED, WS, Conversation
 from tests.servers import ServerProcess
 
 
@@ -63,10 +65,45 @@ def bob(server: ServerProcess) -> Iterator[Person]:
     person.http.close()
 
 
+class Connection(ClientConnection):
+    """A connection of which every frame is held against the AsyncAPI document."""
+
+    _conversation: Conversation | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        if self._conversation is None:
+            assert self.request is not None
+            self._conversation = Conversation(FEED if "/updates/" in self.request.path else WS)
+        return self._conversation
+
+    async def send(self, message: Any, *, text: bool | None = None) -> None:
+        self.conversation.sent(message)
+        await super().send(message, text=text)
+
+    async def send_wrong(self, frame: str) -> None:
+        """Send what is not documented."""
+        self.conversation.sent_wrong(frame)
+        await super().send(frame)
+
+    async def recv(self, decode: bool | None = None) -> Any:
+        frame = await super().recv(decode)
+        self.conversation.heard(frame)
+        return frame
+
+
+@asynccontextmanager
+async def connect(uri: str, **more: Any) -> AsyncIterator[Connection]:
+    """A connection, refused as websockets says it."""
+    async with connect_unchecked(uri, create_connection=Connection, proxy=None, **more) as connection:
+        assert isinstance(connection, Connection)
+        yield connection
+
+
 class Socket:
     """A WebSocket that has said hello; reads lines, not frames."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._lines: list[dict[str, Any]] = []
         self._ref = 0
@@ -90,7 +127,7 @@ class Socket:
 
 @asynccontextmanager
 async def socket(person: Person, **hello: Any) -> AsyncIterator[Socket]:
-    async with connect(person.server.ws, max_size=2**24, compression=None, proxy=None) as connection:
+    async with connect(person.server.ws, max_size=2**24, compression=None) as connection:
         client = Socket(connection)
         answer = await client.ask(op="hello", token=person.token, **hello)
         assert "ok" in answer, answer

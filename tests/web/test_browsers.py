@@ -5,6 +5,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.servers import ServerProcess
 
@@ -54,3 +56,70 @@ def test_browsers_are_told_to_be_careful(server: ServerProcess) -> None:
         assert headers["referrer-policy"] == "same-origin"
         assert headers["content-security-policy"] == "frame-ancestors 'none'"
         assert headers["cache-control"] == "no-store"
+
+
+async def admitted(server: ServerProcess, origin: str, **headers: str) -> bool:
+    """Whether a page of that site gets a connection, to the chat and to the plain feed alike."""
+    answers = []
+    for path in (server.ws, f"{server.ws}/updates/lobby"):
+        try:
+            async with connect(path, additional_headers={"origin": origin, **headers}, proxy=None):
+                answers.append(True)
+        except InvalidStatus as refused:
+            answers.append(refused.response.status_code != 403)
+    assert answers[0] == answers[1]
+    return answers[0]
+
+
+LOOK_ALIKES = [
+    "null",
+    "NULL",
+    "https://evil.example",
+    "http://127.0.0.1",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1.evil.example:{port}",
+    "http://127.0.0.1:{port}.evil.example",
+    "http://127.0.0.1:{port}@evil.example",
+    "http://evil.example@127.0.0.1:{port}",
+    "http://evil.example#127.0.0.1:{port}",
+    "http://evil.example/127.0.0.1:{port}",
+    "http://127.0.0.1:{port}/evil",
+    "http://127.0.0.1:{port} http://evil.example",
+    "http://127.0.0.1:{port}0",
+    "http://localhost:{port}",
+    "HTTP://127.0.0.1:{port}",
+    "ftp://127.0.0.1:{port}",
+    "//127.0.0.1:{port}",
+    "127.0.0.1:{port}",
+    "https://FRIEND.example",
+    "HTTPS://friend.example",
+    "http://friend.example",
+    "https://friend.example:8443",
+    "https://friend.example/",
+    "https://friend.example.evil.example",
+    "https://friend.example, https://other.example",
+]
+
+
+@pytest.mark.parametrize("origin", LOOK_ALIKES)
+async def test_no_page_that_looks_like_ours_or_a_friends_gets_a_connection(
+    open_to_a_friend: ServerProcess, server: ServerProcess, origin: str
+) -> None:
+    for each in (open_to_a_friend, server):
+        assert not await admitted(each, origin.format(port=each.port))
+
+
+async def test_our_own_pages_and_those_of_friends_get_a_connection(
+    open_to_a_friend: ServerProcess, server: ServerProcess
+) -> None:
+    assert await admitted(open_to_a_friend, FRIEND)
+    assert not await admitted(server, FRIEND)
+    for each in (open_to_a_friend, server):
+        assert await admitted(each, each.url)
+        assert await admitted(each, each.url.replace("http", "https"))  # behind a proxy that takes TLS off
+
+
+async def test_behind_tls_our_own_pages_come_over_tls(server: ServerProcess) -> None:
+    secure = {"x-forwarded-proto": "https"}
+    assert await admitted(server, server.url.replace("http", "https"), **secure)
+    assert not await admitted(server, server.url, **secure)

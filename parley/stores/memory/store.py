@@ -10,7 +10,6 @@ from parley.errors import (
     NameTaken,
     ParleyError,
     RoomFull,
-    RoomNotFound,
     UserNotFound,
 )
 from parley.ids import Time, as_id, new_id, now, now_ms
@@ -18,21 +17,23 @@ from parley.models import (
     Applied,
     Change,
     Changes,
+    Mark,
+    Marked,
     Member,
     Message,
     Role,
     Room,
+    RoomChange,
     Send,
     Session,
     Stats,
     User,
 )
-from parley.stores.base import (
-    NEWEST_PAGE,
-    Found,
-    Query,
-    Record,
-    UserState,
+from parley.stores.base import DELETED, NEWEST_PAGE, Found, Query, Record, UserState
+from parley.stores.memory import copy, upkeep
+from parley.stores.memory import rooms as _rooms
+from parley.stores.memory.chat import Chat, Entry
+from parley.stores.rules import (
     can_be_told,
     is_named,
     newest_that_fit,
@@ -40,9 +41,8 @@ from parley.stores.base import (
     revised,
     sent,
     strange,
+    too_many,
 )
-from parley.stores.memory import copy, upkeep
-from parley.stores.memory.chat import Chat, Entry
 
 
 class MemoryStore:
@@ -69,10 +69,18 @@ class MemoryStore:
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
+    async def add_user(
+        self,
+        user: User,
+        rooms: Sequence[str] = (),
+        password_hash: str | None = None,
+        most: int | None = None,
+    ) -> None:
         if user.name in self._chat.user_names:
             raise NameTaken
-        entries = [self._open(room_id) for room_id in rooms]
+        if most is not None and len(self._chat.users) >= most:
+            raise too_many("PARLEY_MAX_USERS", most)
+        entries = [_rooms.open_room(self._chat, room_id) for room_id in rooms]
         if any(entry.is_full() for entry in entries):
             raise RoomFull
         self._chat.users[user.id] = user
@@ -81,7 +89,7 @@ class MemoryStore:
             self._chat.passwords[user.id] = password_hash
         at = now()
         for entry in entries:
-            self._join(entry, user.id, Role.MEMBER, at)
+            _rooms.enter(self._chat, entry, user.id, Role.MEMBER, at)
 
     async def user(self, key: str) -> User | None:
         return self._chat.users.get(as_id(key) or self._chat.user_names.get(key, ""))
@@ -123,13 +131,36 @@ class MemoryStore:
         guests = (user for user in self._chat.users.values() if user.kind == "guest" and user.id not in kept)
         idle = [user for user in guests if user.last_seen_at and user.last_seen_at <= idle_since][:limit]
         for user in idle:
-            for room_id in sorted(self._chat.joined.get(user.id, ())):
-                await self.leave(room_id, user.id, at)
-            for session in [each for each in self._chat.sessions.values() if each.user_id == user.id]:
-                await self.end_session(session.id)
-            self._chat.removed[user.id] = UserState(user=self._chat.users.pop(user.id), deleted_at=at)
-            del self._chat.user_names[user.name]
+            self._remove(user, user, at)
         return [user.id for user in idle]
+
+    async def remove_user(self, user_id: str, at: Time) -> None:
+        user = self._chat.users.get(user_id)
+        if user is not None:
+            self._remove(user, replace(user, name=user_id, display_name=DELETED), at)
+
+    def _remove(self, user: User, as_seen: User, at: Time) -> None:
+        for room_id in sorted(self._chat.joined.get(user.id, ())):
+            _rooms.leave(self._chat, room_id, user.id, at, None)
+        for session in [each for each in self._chat.sessions.values() if each.user_id == user.id]:
+            del self._chat.sessions[session.id], self._chat.tokens[session.token_hash]
+        del self._chat.users[user.id], self._chat.user_names[user.name]
+        self._chat.passwords.pop(user.id, None)
+        self._chat.removed[user.id] = UserState(user=as_seen, deleted_at=at)
+        for entry in self._chat.rooms.values():
+            if user.id in entry.members:
+                named = replace(entry.members[user.id], name=as_seen.name, display_name=as_seen.display_name)
+                entry.members[user.id] = named
+
+    async def report(self, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]) -> bool:
+        held, users = self._chat.connected.get(node_id, (None, set()))
+        holds = held is not None and held > now()
+        self._chat.connected[node_id] = (until, ((users if holds else set()) | set(came)) - set(went))
+        return holds
+
+    async def online(self, at: Time, but: str) -> set[str]:
+        nodes = [(id_, until, users) for id_, (until, users) in self._chat.connected.items()]
+        return {user for id_, until, users in nodes if id_ != but and until > at for user in users}
 
     async def add_session(self, session: Session) -> None:
         if session.user_id not in self._chat.users:
@@ -172,24 +203,26 @@ class MemoryStore:
 
     # Rooms
 
-    async def add_room(self, room: Room, owner_id: str | None = None) -> None:
-        if room.name is not None and room.name in self._chat.room_names:
-            raise NameTaken
-        entry = Entry(room)
-        if owner_id is not None:
-            self._join(entry, owner_id, Role.OWNER, room.created_at)
-        self._chat.rooms[room.id] = entry
-        if room.name is not None:
-            self._chat.room_names[room.name] = room.id
+    async def add_room(
+        self,
+        room: Room,
+        owner_id: str | None = None,
+        peer_id: str | None = None,
+        most: int | None = None,
+    ) -> None:
+        _rooms.add(self._chat, room, owner_id, peer_id, most)
 
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
         entry = self._chat.rooms.get(as_id(key) or self._chat.room_names.get(key, ""))
-        return entry.seen_by(user_id) if entry is not None and entry.room.closed_at is None else None
+        if entry is None or entry.room.closed_at is not None:
+            return None
+        return _rooms.seen_by(self._chat, entry, user_id)
 
     async def rooms_of(self, user_id: str) -> list[Room]:
         entries = [self._chat.rooms[room_id] for room_id in self._chat.joined.get(user_id, ())]
         entries.sort(key=lambda entry: (entry.members[user_id].joined_at, entry.room.id))
-        return [entry.seen_by(user_id) for entry in entries if entry.room.closed_at is None]
+        entries = [entry for entry in entries if entry.room.closed_at is None]
+        return [_rooms.seen_by(self._chat, entry, user_id) for entry in entries]
 
     async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
         rooms = (entry.seen_by(None) for entry in self._chat.rooms.values())
@@ -201,76 +234,51 @@ class MemoryStore:
         rooms = (self._chat.rooms[room_id].room for room_id in room_ids if room_id in self._chat.rooms)
         return {room.id: room.revision for room in rooms if room.closed_at is None}
 
-    async def limit_history(self, room_id: str, history_limit: int) -> None:
-        entry = self._open(room_id)
-        if entry.room.history_limit != history_limit:
-            revision = entry.settings_revision = entry.room.revision + 1
-            entry.room = replace(entry.room, history_limit=history_limit, revision=revision)
-            self._trim(entry)
+    async def change_room(self, room_id: str, change: RoomChange, by: str | None = None) -> Room | None:
+        return _rooms.change(self._chat, room_id, change, by)
+
+    async def close_room(
+        self, room_id: str, at: Time, by: str | None = None, only_if_empty: bool = False
+    ) -> Room | None:
+        return _rooms.close_by_hand(self._chat, room_id, at, by, only_if_empty)
 
     async def owns_room(self, user_id: str, closed_after: Time) -> bool:
         rooms = (entry.room for entry in self._chat.rooms.values() if entry.room.created_by == user_id)
         return any(room.closed_at is None or room.closed_at > closed_after for room in rooms)
 
     async def close_due_rooms(self, at: Time, limit: int) -> list[Room]:
-        entries = [each for each in self._chat.rooms.values() if each.room.closed_at is None]
-        due = [each for each in entries if each.room.expires_at and each.room.expires_at <= at][:limit]
-        for entry in due:
-            revision = entry.settings_revision = entry.room.revision + 1
-            entry.room = replace(entry.room, closed_at=at, revision=revision)
-            if entry.room.name is not None:
-                del self._chat.room_names[entry.room.name]
-        return [entry.seen_by(None) for entry in due]
+        return _rooms.close_due(self._chat, at, limit)
 
     # Members
 
-    async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
-        return self._join(self._open(room_id), user_id, role, at)
+    async def join(
+        self,
+        room_id: str,
+        user_id: str,
+        role: Role,
+        at: Time,
+        by: str | None = None,
+        most: int | None = None,
+    ) -> Member | None:
+        return _rooms.join(self._chat, room_id, user_id, role, at, by, most)
 
-    async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
-        entry = self._chat.rooms.get(room_id)
-        member = entry.present(user_id) if entry else None
-        if entry is None or member is None:
-            return False
-        entry.set_member(replace(member, left_at=at))
-        entry.room = replace(entry.room, member_count=entry.room.member_count - 1)
-        self._chat.joined[user_id].discard(room_id)
-        return True
+    async def leave(self, room_id: str, user_id: str, at: Time, by: str | None = None) -> Member | None:
+        return _rooms.leave(self._chat, room_id, user_id, at, by)
+
+    async def change_role(
+        self, room_id: str, user_id: str, role: Role, by: str | None = None
+    ) -> Member | None:
+        return _rooms.change_role(self._chat, room_id, user_id, role, by)
+
+    async def memberships_of(self, user_id: str) -> list[Member]:
+        entries = sorted(self._chat.rooms.values(), key=lambda entry: entry.room.id)
+        return [entry.members[user_id] for entry in entries if user_id in entry.members]
 
     async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
         entry = self._chat.rooms.get(room_id)
         present = [] if entry is None else [m for m in entry.members.values() if m.left_at is None]
         present.sort(key=lambda member: member.user_id)
         return [member for member in present if after is None or member.user_id > after][:limit]
-
-    def _open(self, room_id: str) -> Entry:
-        entry = self._chat.rooms.get(room_id)
-        if entry is None or entry.room.closed_at is not None:
-            raise RoomNotFound
-        return entry
-
-    def _join(self, entry: Entry, user_id: str, role: Role, at: Time) -> bool:
-        user, former = self._chat.users.get(user_id), entry.members.get(user_id)
-        if user is None:
-            raise UserNotFound
-        if entry.present(user_id) is not None:
-            return False
-        if entry.is_full():
-            raise RoomFull
-        entry.set_member(
-            Member(
-                room_id=entry.room.id,
-                user_id=user_id,
-                name=user.name,
-                display_name=user.display_name,
-                role=role,
-                joined_at=at,
-                read_seq=former.read_seq if former else 0,
-            )
-        )
-        entry.room = replace(entry.room, member_count=entry.room.member_count + 1)
-        self._chat.joined.setdefault(user_id, set()).add(entry.room.id)
-        return True
 
     # History
 
@@ -283,16 +291,17 @@ class MemoryStore:
                 results.append(error)
         for room_id in {change.room_id for change in changes}:
             if room_id in self._chat.rooms:
-                self._trim(self._chat.rooms[room_id])
+                _rooms.trim(self._chat.rooms[room_id])
         return results
 
     def _apply(self, change: Change) -> Applied:
-        entry = self._open(change.room_id)
+        entry = _rooms.open_room(self._chat, change.room_id)
         seq = entry.seq_of.get(change.id)
         stored = entry.messages[seq] if seq is not None else None
-        if isinstance(change, Send) and stored is not None:
-            return resent(change, stored)
         member = entry.present(change.author_id if isinstance(change, Send) else change.user_id)
+        may_look = member is not None or entry.room.kind == "public"
+        if isinstance(change, Send) and stored is not None and may_look:
+            return resent(change, stored)
         if member is None:
             raise strange(entry.room.kind)
         revision = entry.room.revision + 1
@@ -317,14 +326,6 @@ class MemoryStore:
         entry.room = replace(entry.room, last_seq=seq, last_message_at=send.sent_at)
         return sent(send, seq, revision)
 
-    def _trim(self, entry: Entry) -> None:
-        if entry.room.history_limit is None:
-            return
-        for seq in list(entry.messages)[: max(0, len(entry.messages) - entry.room.history_limit)]:
-            gone = entry.messages.pop(seq)
-            del entry.seq_of[gone.id]
-            entry.trimmed_revision = max(entry.trimmed_revision, gone.revision)
-
     async def page(
         self, room_id: str, *, before: int | None = None, after: int | None = None, limit: int
     ) -> list[Message]:
@@ -337,7 +338,7 @@ class MemoryStore:
         return [m for m in messages if before is None or m.seq < before][-limit:]
 
     async def changes(self, room_id: str, since: int, limit: int) -> Changes:
-        entry = self._open(room_id)
+        entry = _rooms.open_room(self._chat, room_id)
         revision = entry.room.revision
         changed = [m for m in entry.messages.values() if m.revision > since]
         if not (entry.trimmed_revision <= since <= revision and can_be_told(changed, limit)):
@@ -351,14 +352,26 @@ class MemoryStore:
         settings = entry.seen_by(None) if entry.settings_revision > since else None
         return Changes(revision=revision, messages=changed, members=members, room=settings)
 
-    async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
-        entry = self._open(room_id)
-        member = entry.present(user_id)
+    async def mark_read(self, marks: Sequence[Mark]) -> list[Marked | ParleyError]:
+        results: list[Marked | ParleyError] = []
+        for mark in marks:
+            try:
+                results.append(self._mark(mark))
+            except ParleyError as error:
+                results.append(error)
+        return results
+
+    def _mark(self, mark: Mark) -> Marked:
+        entry = _rooms.open_room(self._chat, mark.room_id)
+        member = entry.present(mark.user_id)
         if member is None:
             raise strange(entry.room.kind)
-        read_seq = max(member.read_seq, min(seq, entry.room.last_seq))
-        entry.members[user_id] = replace(member, read_seq=read_seq)
-        return read_seq
+        seq = max(member.read_seq, min(mark.seq, entry.room.last_seq))
+        entry.members[mark.user_id] = replace(member, read_seq=seq)
+        return Marked(seq=seq, moved=seq > member.read_seq, member_count=entry.room.member_count)
+
+    async def disown(self, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+        return upkeep.disown(self._chat, room_id, user_id, after, limit)
 
     async def search(self, query: Query) -> Found:
         return upkeep.search(self._chat, query)

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from parley.ids import Time, to_ms
 from parley.models import Session, Stats
-from parley.stores.base import MAX_SCAN, Found, Query, newest_first
+from parley.stores.base import DELETED, MAX_SCAN, Found, Query
 from parley.stores.memory.chat import Chat, Entry
+from parley.stores.rules import newest_first
 from parley.words import holds
 
 MINUTE_MS = 60_000
@@ -60,3 +63,18 @@ def purge_rooms(chat: Chat, before: Time) -> int:
         for joined in chat.joined.values():
             joined.discard(entry.room.id)
     return sum(1 + len(entry.messages) for entry in closed)
+
+
+def disown(chat: Chat, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+    entry = chat.rooms.get(room_id)
+    if entry is None:
+        return None
+    seqs = range(after + 1, min(after + limit, entry.room.last_seq) + 1)
+    theirs = [entry.messages[seq] for seq in seqs if seq in entry.messages]
+    theirs = [each for each in theirs if each.author_id == user_id and each.author_name != DELETED]
+    for message in theirs:
+        entry.messages[message.seq] = replace(message, author_name=DELETED)
+    if theirs:
+        revision = entry.trimmed_revision = entry.room.revision + 1
+        entry.room = replace(entry.room, revision=revision)
+    return after + limit if after + limit < entry.room.last_seq else None

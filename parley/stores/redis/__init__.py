@@ -14,14 +14,15 @@ All that belongs to a room lies in one slot of a cluster, by the tag in braces, 
     parley:{room:ID}:revisions        sorted set: seq, by the revision of its last change
     parley:{room:ID}:members          hash: user id -> "REVISION {name, display_name, role, …}", also of
                                       those who have left
-    parley:{room:ID}:member-revisions sorted set: user id, by revision; empty in a public room
+    parley:{room:ID}:member-revisions sorted set: user id, by revision, of those whose membership was stamped
     parley:{room:ID}:roles            hash: user id -> role, of those who are in
     parley:{room:ID}:present          sorted set of the same user ids, all with score 0: in their order
     parley:{room:ID}:marks            hash: user id -> read mark
 
-So does what must agree when a guest is removed:
+So does what must agree when a user is removed:
 
-    parley:{user:ID}                  JSON of a user; "TIME JSON" of one who was removed then
+    parley:{user:ID}                  JSON of a user; "TIME JSON" of one who was removed then, or "TIME NAME
+                                      JSON" of one who wanted it, until the name was given back
     parley:{user:ID}:password         the hash of their password
     parley:{user:ID}:rooms            sorted set: rooms that the user may be in, by the second of joining
     parley:{user:ID}:left             set: rooms where a tombstone of the user may be
@@ -35,39 +36,55 @@ and the lists of people, which are counted together:
     parley:{people}:removed           sorted set: those removed, by the millisecond; without end where a
                                       tombstone names them
 
+who is connected:
+
+    parley:{nodes}                    sorted set: nodes, by the millisecond until when what they said holds
+    parley:{nodes}:ID                 set: users connected to that node, and an empty one; expires then
+
 The rest is single keys, any of which may lie in another slot:
 
     parley:user-name:NAME             "ID SECONDS": who has the name, claimed when
     parley:room-name:NAME             "ID SECONDS"
     parley:rooms                      sorted set: open rooms, all with score 0
-    parley:public-rooms               sorted set: those of them that are public, all with score 0
+    parley:public-rooms               sorted set: those of them that are or were public, all with score 0
     parley:expiring-rooms             sorted set: open rooms, by the millisecond of `expires_at`
+    parley:due-rooms                  sorted set: rooms that may be empty and to close, or whose closing or
+                                      change was begun, by the second; looked at whatever the list above says
     parley:closed-rooms               sorted set: closed rooms, by the millisecond of `closed_at`
-    parley:coming                     sorted set: "user ID" or "room ID" of what was begun, by the second
+    parley:coming                     sorted set: "user ID" or "room ID" of whose coming or whose removal was
+                                      begun, by the second
     parley:session:HASH               hash: a session
     parley:session-hash:ID            "HASH USER": the session's token hash, and whose it is
     parley:sessions                   sorted set: all sessions, by the millisecond in which they end
     parley:sent:MINUTE                messages that came in that minute since the epoch; goes after two hours
     parley:kept:NAME                  what was kept
 
-All sorted sets and sets outside a room are only lists of where to look; the record has the say. A list may
-name what is not there, but never lacks what is. The list of guests may place somebody too early, those of
-sessions may say too late, and who looks there finds out.
+All sorted sets and sets outside a room but those of nodes are only lists of where to look; the record has the
+say. A list may name what is not there, but never lacks what is. The list of guests may place somebody too
+early, those of sessions may say too late, and who looks there finds out. Only the lists of public and of
+expiring rooms may lack one whose settings just change: that is in the list of due ones.
+
+Who may do what in a room is asked of `parley.permissions`, about what was read of the room; the script that
+then does it compares that with the room, and where it has changed, the rule is asked again (`standing.py`).
 
 A step over several slots does first what is harmless alone. What begins takes its place in the lists before
 it is there; what ends is marked as ended in one script, for one caller, and leaves last the list by which
 it was found. So who finds something there that has ended already does the rest again, which changes nothing
-where it was done: `close_due_rooms` for rooms, `expire_guests` for guests, `purge` for sessions and for what
-is left of rooms. A crash in the midst of a step leaves one of these:
+where it was done: `close_due_rooms` for rooms, `expire_guests` for guests, for those who wanted to go
+`remove_user` and a minute later `purge`, `purge` for sessions and for what is left of rooms. A crash in the
+midst of a step leaves one of these:
 
 - a name that leads nowhere; whoever wants it a minute later gets it (`claim.lua`);
 - an account that nobody has a token for, perhaps not yet in its rooms; its name stays taken;
 - an id in the lists of users or rooms that never came; `purge` takes it out a minute later by `coming`, and
-  until then such a user is counted;
+  until then such a user is counted, and both are for `PARLEY_MAX_USERS` and `PARLEY_MAX_ROOMS`;
 - an id in a user's lists of rooms that the user is not in or that does not exist; `rooms_of` and
   `expire_guests` clean up what they find (`forget.lua`);
-- a room that is closed, or a guest who is removed, and that no step finds any more, but whose name is taken
-  until the next call has finished it; nobody is told of it then, if the caller is gone;
+- a room that is closed, or a user who is removed, and that no step finds any more, but whose name is taken
+  until the next call has finished it; nobody is told of it then, if the caller is gone. Until then the
+  removed user is a member of rooms, there still under the old name;
+- a room in the list of due ones that is not due; `close_due_rooms` takes it out a minute later, and gives it
+  its places in the other lists;
 - a session in the lists without its record, until `purge` comes upon it;
 - up to a second's worth of messages that were stored but not counted in `sent`.
 """

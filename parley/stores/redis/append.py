@@ -14,12 +14,14 @@ from parley.errors import (
     RoomFull,
     RoomNotFound,
     StoreUnavailable,
+    UserNotFound,
 )
 from parley.models import Applied, Change, Delete, Edit, Send
-from parley.stores.base import MAX_REACTIONS, resent, sent
+from parley.stores.base import MAX_REACTIONS
 from parley.stores.redis import keys, rows, scripts
 from parley.stores.redis.faults import note, translated
 from parley.stores.redis.servers import Servers, script
+from parley.stores.rules import resent, sent
 
 _REFUSALS: dict[bytes, type[ParleyError]] = {
     refusal.code.encode(): refusal
@@ -31,6 +33,7 @@ _REFUSALS: dict[bytes, type[ParleyError]] = {
         ReadOnlyRoom,
         RoomFull,
         RoomNotFound,
+        UserNotFound,
     )
 }
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from parley.errors import ParleyError
 from parley.ids import Time, to_ms
 from parley.models import User
-from parley.stores.redis import keys, lists, names, rooms, rows, scripts, sessions
+from parley.stores.base import UserState
+from parley.stores.redis import keys, lists, members, names, rows, scripts, sessions
 from parley.stores.redis.faults import note, translated
 from parley.stores.redis.servers import Servers, script
 
@@ -46,7 +47,7 @@ async def _idle(servers: Servers, ids: Sequence[str], idle_since: Time) -> tuple
         if state is None:
             stay += 1  # Just coming, or `purge` cleans up.
         elif state.deleted_at is not None:
-            stay += not await _finished(servers, state.user, state.deleted_at)
+            stay += not await _finished(servers, state)
         elif state.user.last_seen_at is None or state.user.last_seen_at > idle_since:
             await servers.one("ZADD", keys.GUESTS, "XX", place(state.user), user_id)
         else:
@@ -77,14 +78,14 @@ async def _remove(servers: Servers, users: Sequence[User], at: Time, idle_since:
     if errors and not gone:
         raise translated(errors[0])
     for user in gone:
-        await _finished(servers, user, at)
+        await _finished(servers, UserState(user=user, deleted_at=at))
     return [user.id for user in gone]
 
 
-async def _finished(servers: Servers, user: User, at: Time) -> bool:
+async def _finished(servers: Servers, gone: UserState) -> bool:
     """Whether it could be finished. If not, the user is gone all the same, and the next one goes on."""
     try:
-        await finish(servers, user, at)
+        await finish(servers, gone, gone.user.name)
     except ParleyError:
         return False
     return True
@@ -109,22 +110,19 @@ async def _closed_rooms(servers: Servers, users: Sequence[User], idle_since: Tim
     return closed
 
 
-async def finish(servers: Servers, user: User, at: Time) -> None:
-    """Do what follows from a user's being marked as removed. Until the lists, it can be repeated."""
-    joined, left = await servers.all(_places(user.id))
-    room_ids = sorted({each.decode() for each in (*joined, *left)})
+async def finish(servers: Servers, gone: UserState, name: str, *, traceless: bool = True) -> None:
+    """Do what follows from a user's being marked as removed, who had that name. Until the lists, it can be
+    repeated."""
+    user = gone.user
+    room_ids = await members.places(servers, user.id)
     if room_ids:
         await servers.one("SADD", *keys.of_user(user.id, "left"), *room_ids)
-    await servers.all([rooms.leaving(room_id, user.id, at, for_ever=True) for room_id in room_ids])
+    await members.leave_for_good(servers, room_ids, gone, traceless=traceless)
     ended = await servers.one("ZRANGE", *keys.of_user(user.id, "sessions"), 0, -1)
     await sessions.end_sessions(servers, [each.decode() for each in ended])
-    await names.release(servers, keys.USER_NAME + user.name, user.id)
-    await servers.one(*script(scripts.RETIRE, [keys.PEOPLE, keys.GUESTS, keys.REMOVED], user.id, to_ms(at)))
-
-
-def _places(user_id: str) -> list[tuple[str | int, ...]]:
-    joined, left = keys.of_user(user_id, "rooms", "left")
-    return [("ZRANGE", joined, 0, -1), ("SMEMBERS", left)]
+    await names.release(servers, keys.USER_NAME + name, user.id)
+    removed_ms = to_ms(gone.deleted_at) if gone.deleted_at is not None else 0
+    await servers.one(*script(scripts.RETIRE, [keys.PEOPLE, keys.GUESTS, keys.REMOVED], user.id, removed_ms))
 
 
 async def purge(servers: Servers, before: Time, limit: int) -> int:

@@ -1,13 +1,16 @@
 """Reading a room's history, and how far its members have read."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from parley.errors import RoomNotFound
-from parley.models import Changes, Message
-from parley.stores.base import NEWEST_PAGE, can_be_told, newest_that_fit
+from parley.errors import ParleyError, RoomNotFound
+from parley.models import Changes, Mark, Marked, Message
+from parley.stores.base import DELETED, NEWEST_PAGE
 from parley.stores.redis import keys, rows, scripts
 from parley.stores.redis.append import refusal
+from parley.stores.redis.faults import note, translated
 from parley.stores.redis.servers import Servers, script
+from parley.stores.rules import can_be_told, newest_that_fit
 
 _FAR = 2**53
 """Beyond every number that is counted, and the last one that Lua counts exactly."""
@@ -65,12 +68,33 @@ async def _changes(servers: Servers, room_id: str, since: int, limit: int, *, re
     )
 
 
-async def mark_read(servers: Servers, room_id: str, user_id: str, seq: int) -> int:
-    room_keys = keys.of_room(room_id, "", "roles", "marks")
-    reply = await servers.one(*script(scripts.MARK, room_keys, user_id, _within(seq)))
+async def mark_read(servers: Servers, marks: Sequence[Mark]) -> list[Marked | ParleyError]:
+    """One round trip."""
+    commands = [
+        script(
+            scripts.MARK, keys.of_room(each.room_id, "", "roles", "marks"), each.user_id, _within(each.seq)
+        )
+        for each in marks
+    ]
+    replies = await servers.ask(commands, at_once=True)
+    note(reply for reply in replies if isinstance(reply, Exception))
+    return [_marked(reply) for reply in replies]
+
+
+def _marked(reply: Any) -> Marked | ParleyError:
+    """What became of a mark: {seq, 1 if moved, member count}, a code or an error."""
+    if isinstance(reply, Exception):
+        return translated(reply)
     if isinstance(reply, bytes):
-        raise refusal(reply)
-    return int(reply)
+        return refusal(reply)
+    seq, moved, member_count = reply
+    return Marked(seq=seq, moved=bool(moved), member_count=member_count)
+
+
+async def disown(servers: Servers, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+    arguments = (user_id, DELETED, _within(after), _within(limit))
+    following = await servers.one(*script(scripts.DISOWN, keys.of_room(room_id, "", "messages"), *arguments))
+    return int(following) if following is not None else None
 
 
 def _within(number: int) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from parley.stores.redis import keys, scripts
-from parley.stores.redis.servers import Servers, script
+from parley.stores.redis.servers import Command, Servers, script
 
 AT_ONCE = 1000
 
@@ -31,7 +31,7 @@ async def everything(servers: Servers, key: str, scan: str = "ZSCAN") -> list[st
             return sorted(each.decode() for each in found)
 
 
-async def up_to(servers: Servers, key: str, score: int, limit: int, passed: int = 0) -> list[str]:
+async def up_to(servers: Servers, key: str, score: int | str, limit: int, passed: int = 0) -> list[str]:
     """Ids in a sorted set, the lowest scores first, without those passed already."""
     found = await servers.one("ZRANGEBYSCORE", key, "-inf", score, "LIMIT", passed, limit)
     return [each.decode() for each in found]
@@ -40,3 +40,8 @@ async def up_to(servers: Servers, key: str, score: int, limit: int, passed: int 
 async def note_coming(servers: Servers, what: str) -> None:
     """Note what is about to be made, before any list names it."""
     await servers.one(*script(scripts.NOTE, [keys.COMING], what))
+
+
+def noting_due(room_id: str) -> Command:
+    """What notes a room that may soon be due, before it is."""
+    return script(scripts.NOTE, [keys.DUE_ROOMS], room_id)

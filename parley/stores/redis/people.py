@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from parley.errors import RoomFull, RoomNotFound, UserNotFound
 from parley.ids import Time, as_id, now, to_ms
 from parley.models import Role, User
-from parley.stores.base import is_named
-from parley.stores.redis import guests, keys, lists, names, rooms, rows, scripts
+from parley.stores.base import DELETED, UserState
+from parley.stores.redis import guests, keys, lists, members, names, rooms, rows, scripts
 from parley.stores.redis.servers import Command, Servers, script
+from parley.stores.rules import is_named, too_many
 
 
 async def keep(servers: Servers, name: str, value: str) -> str:
@@ -21,7 +22,9 @@ async def kept(servers: Servers, name: str) -> str | None:
     return str(value, "utf-8") if value is not None else None
 
 
-async def add_user(servers: Servers, user: User, room_ids: Sequence[str], password_hash: str | None) -> None:
+async def add_user(
+    servers: Servers, user: User, room_ids: Sequence[str], password_hash: str | None, most: int | None
+) -> None:
     """First the name and the lists of where to look, then the user, then the rooms: the package says what a
     crash leaves."""
     name = keys.USER_NAME + user.name
@@ -33,19 +36,21 @@ async def add_user(servers: Servers, user: User, room_ids: Sequence[str], passwo
         await names.release(servers, name, user.id)
         raise
     await lists.note_coming(servers, f"user {user.id}")
-    await servers.one(*listing(user))
+    if not await servers.one(*listing(user, most)) and most is not None:
+        await names.release(servers, name, user.id)
+        raise too_many("PARLEY_MAX_USERS", most)
     if password_hash is not None:
         await _keep_password(servers, user.id, password_hash)
     await servers.one("SET", keys.user(user.id), rows.user_text(user))
     try:
         for room_id in room_ids:
-            await rooms.join(servers, room_id, user.id, Role.MEMBER, now())
+            await members.join(servers, room_id, user.id, Role.MEMBER, now())
     except (RoomFull, RoomNotFound):
         # It has filled up meanwhile. Not after a loss of the connection: what is done then is not known,
         # and it is left as after a crash.
         at = now()
         await servers.one("SET", keys.user(user.id), rows.user_text(user, at))
-        await guests.finish(servers, user, at)
+        await guests.finish(servers, UserState(user=user, deleted_at=at), user.name)
         raise
 
 
@@ -57,10 +62,11 @@ async def _look_into(servers: Servers, room_id: str) -> None:
         raise RoomFull
 
 
-def listing(user: User) -> Command:
-    """What puts a user into the lists of where to look."""
+def listing(user: User, most: int | None = None) -> Command:
+    """What puts a user into the lists of where to look, if fewer than so many are there."""
     place = guests.place(user) if user.kind == "guest" else ""
-    return script(scripts.ENLIST, [keys.PEOPLE, keys.GUESTS], user.id, place)
+    lists_of_people = [keys.PEOPLE, keys.GUESTS, keys.REMOVED]
+    return script(scripts.ENLIST, lists_of_people, user.id, place, "" if most is None else most)
 
 
 async def user(servers: Servers, key: str) -> User | None:
@@ -91,14 +97,33 @@ async def change_user(servers: Servers, user_id: str, display_name: str) -> User
     changed = rows.user(await servers.one(*script(scripts.RENAME, [keys.user(user_id)], display_name)))
     if changed is None:
         raise UserNotFound
-    joined, left = keys.of_user(user_id, "rooms", "left")
-    rooms_in, rooms_left = await servers.all([("ZRANGE", joined, 0, -1), ("SMEMBERS", left)])
     renames = [
-        script(scripts.RENAME_MEMBER, keys.of_room(room_id.decode(), "members"), user_id, display_name)
-        for room_id in {*rooms_in, *rooms_left}
+        script(scripts.RENAME_MEMBER, keys.of_room(room_id, "members"), user_id, display_name)
+        for room_id in await members.places(servers, user_id)
     ]
     await servers.all(renames)
     return changed
+
+
+async def remove_user(servers: Servers, user_id: str, at: Time) -> None:
+    """One script marks the user as removed. The next call, or `purge` a minute later, does the rest again."""
+    await lists.note_coming(servers, f"user {user_id}")
+    marking = script(scripts.UNNAME, keys.of_user(user_id, "", "password"), user_id, at, DELETED)
+    await finish_removal(servers, await servers.one(*marking))
+
+
+async def finish_removal(servers: Servers, value: bytes | None) -> None:
+    """Do what follows from a user's having been removed, if that is what their record says.
+
+    A person's tombstones stay in public rooms too: they tell where the words are that they wrote.
+    """
+    gone, name = rows.user_state(value), rows.freed_name(value)
+    if gone is None or gone.deleted_at is None:
+        return
+    await guests.finish(servers, gone, name or gone.user.name, traceless=gone.user.kind == "guest")
+    if name is not None:
+        nameless = rows.user_text(gone.user, gone.deleted_at)
+        await servers.one("SET", keys.user(gone.user.id), nameless, "XX")
 
 
 async def find_users(servers: Servers, text: str, after: str | None, limit: int) -> list[User]:

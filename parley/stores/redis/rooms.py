@@ -1,47 +1,86 @@
-"""Rooms, and who is in them."""
+"""Rooms: making, finding and changing them."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from parley.errors import RoomFull, RoomNotFound, UserNotFound
+from parley import permissions
+from parley.errors import LimitReached, NameTaken, RoomFull, UserNotFound
 from parley.ids import Time, as_id, to_ms
-from parley.models import Member, Role, Room
-from parley.stores.redis import keys, lists, names, rows, scripts
+from parley.models import Role, Room, RoomChange, User
+from parley.stores.redis import keys, lists, members, names, rows, scripts
 from parley.stores.redis.append import refusal
 from parley.stores.redis.servers import Command, Servers, script
-
-_MEMBERSHIP = ("", "members", "member-revisions", "roles", "present")
+from parley.stores.redis.standing import Standing, decided
+from parley.stores.rules import is_left_alone, too_many
 
 _HEADS_AT_ONCE = 1000
 """Rooms that one script looks at, so that other commands come in between."""
 
 
-async def add_room(servers: Servers, room: Room, owner_id: str | None) -> None:
+async def add_room(
+    servers: Servers, room: Room, owner_id: str | None, peer_id: str | None, most: int | None
+) -> None:
     """First the name and the lists of where to look, then the room: the package says what a crash leaves."""
+    if await servers.one("EXISTS", keys.room(room.id)):
+        raise NameTaken
     name = keys.ROOM_NAME + room.name if room.name is not None else None
     if name is not None:
         await names.claim(servers, name, room.id, keys.room)
     try:
-        ownership = await _ownership(servers, room, owner_id)
-    except (RoomFull, UserNotFound):
+        await _add_room(servers, room, [each for each in (owner_id, peer_id) if each is not None], most)
+    except (LimitReached, NameTaken, RoomFull, UserNotFound):
         if name is not None:
             await names.release(servers, name, room.id)
         raise
-    if owner_id is not None:
+
+
+async def _add_room(servers: Servers, room: Room, user_ids: Sequence[str], most: int | None) -> None:
+    users = await _coming(servers, room, user_ids)
+    await lists.note_coming(servers, f"room {room.id}")
+    if most is not None and not await servers.one(*script(scripts.ENROL, [keys.ROOMS], room.id, most)):
+        raise too_many("PARLEY_MAX_ROOMS", most)
+    role = Role.OWNER if len(users) < 2 else Role.MEMBER
+    memberships: list[str | bytes | int] = [len(users)]
+    for user in users:
         stamped = room.kind != "public"
         room = replace(room, member_count=room.member_count + 1, revision=room.revision + stamped)
-    await lists.note_coming(servers, f"room {room.id}")
+        revision = room.revision if stamped else 0
+        memberships += user.id, role.value, rows.member_text(user, role, room.created_at), revision
     await servers.all(listing(room))
-    revision = room.revision if room.kind != "public" else 0
-    owner = (owner_id or "", Role.OWNER.value, ownership, revision)
-    room_keys = keys.of_room(room.id, *_MEMBERSHIP)
-    await servers.one(*script(scripts.CREATE, room_keys, *owner, *rows.room_fields(room)))
+    room_keys = keys.of_room(room.id, "", "members", "member-revisions", "roles", "present")
+    if not await servers.one(*script(scripts.CREATE, room_keys, *memberships, *rows.room_fields(room))):
+        raise NameTaken
+    await members.see_off(servers, room.id, user_ids)
+
+
+async def _coming(servers: Servers, room: Room, user_ids: Sequence[str]) -> list[User]:
+    """Those who are in a new room from its beginning. Notes it with whoever created it, and with them."""
+    if room.created_by is not None:
+        await servers.one(*script(scripts.REMEMBER, keys.of_user(room.created_by, "", "created"), room.id))
+    noting = [script(scripts.REMEMBER, keys.of_user(each, "", "rooms"), room.id) for each in user_ids]
+    found = [rows.user(value) for value in await servers.all(noting)]
+    users = [user for user in found if user is not None]
+    if len(users) < len(user_ids):
+        raise UserNotFound
+    if room.capacity is not None and len(users) > room.capacity:
+        raise RoomFull
+    return users
 
 
 def listing(room: Room) -> list[Command]:
     """What puts an open room into the lists of where to look."""
-    commands: list[Command] = [("ZADD", keys.ROOMS, 0, room.id)]
+    commands: list[Command] = [("ZADD", keys.ROOMS, 0, room.id), *places(room)]
+    if is_left_alone(room):
+        commands.append(lists.noting_due(room.id))
+    return commands
+
+
+def places(room: Room) -> list[Command]:
+    """What puts an open room into the lists that its settings call for."""
+    commands: list[Command] = []
     if room.kind == "public":
         commands.append(("ZADD", keys.PUBLIC_ROOMS, 0, room.id))
     if room.expires_at is not None:
@@ -54,58 +93,51 @@ def delisting(room_id: str) -> list[Command]:
     return [("ZREM", key, room_id) for key in (keys.ROOMS, keys.PUBLIC_ROOMS)]
 
 
-async def _ownership(servers: Servers, room: Room, owner_id: str | None) -> bytes:
-    """The owner's membership, as it is kept. Notes the room with its owner, and with whoever created it."""
-    if room.created_by is not None and room.created_by != owner_id:
-        await servers.one(*script(scripts.REMEMBER, keys.of_user(room.created_by, "", "created"), room.id))
-    if owner_id is None:
-        return b""
-    parts = ("", "rooms", "created") if room.created_by == owner_id else ("", "rooms")
-    owner = rows.user(await servers.one(*script(scripts.REMEMBER, keys.of_user(owner_id, *parts), room.id)))
-    if owner is None:
-        raise UserNotFound
-    if room.capacity is not None and room.member_count >= room.capacity:
-        raise RoomFull
-    return rows.member_text(owner, Role.OWNER, room.created_at)
-
-
 async def room(servers: Servers, key: str, user_id: str | None) -> Room | None:
     room_id = as_id(key) or await names.holder(servers, keys.ROOM_NAME + key)
     if room_id is None:
         return None
-    fields, member, mark = await servers.one(*look(room_id, user_id))
-    room = rows.room(fields)
-    if room is None or member is None:
-        return room
-    role = rows.member(room_id, b"", member, mark).role
-    return rows.room_of_member(room, role, mark)
+    reply = await servers.one(*look(room_id, user_id))
+    seen = await _seen(servers, [reply])
+    return seen[0][1] if seen else rows.room(reply[0])
 
 
 async def rooms_of(servers: Servers, user_id: str) -> list[Room]:
-    noted = [each.decode() for each in await servers.one("ZRANGE", keys.of_user(user_id, "rooms")[0], 0, -1)]
+    noted = [each.decode() for each in await servers.one("ZRANGE", *keys.of_user(user_id, "rooms"), 0, -1)]
     replies = await servers.all([look(room_id, user_id) for room_id in noted])
-    found: list[tuple[Time, str, Room]] = []
-    strange: list[str] = []
-    for room_id, (fields, value, mark) in zip(noted, replies, strict=True):
-        if value is None:
-            strange.append(room_id)
-            continue
-        room, member = rows.room(fields), rows.member(room_id, b"", value, mark)
-        if room is not None:
-            found.append((member.joined_at, room_id, rows.room_of_member(room, member.role, mark)))
+    strange = [room_id for room_id, (_, member, *_) in zip(noted, replies, strict=True) if member is None]
     if strange:
         await servers.one(*script(scripts.FORGET, keys.of_user(user_id, "rooms"), *strange))
-    return [room for _, _, room in sorted(found, key=lambda each: each[:2])]
+    seen = await _seen(servers, replies)
+    seen.sort(key=lambda each: (each[0], each[1].id))
+    return [room for _, room in seen]
+
+
+async def _seen(servers: Servers, replies: Sequence[Any]) -> list[tuple[Time, Room]]:
+    """Those of the rooms that are open and have the user as a member, as that user sees them, each with the
+    time of joining. One round trip if there are direct ones among them."""
+    peer_ids = [peer_id for *_, peer_id in replies if peer_id is not None]
+    states = await servers.all([("GET", keys.user(peer_id.decode())) for peer_id in peer_ids])
+    peers = dict(zip(peer_ids, map(rows.user_state, states), strict=True))
+    seen: list[tuple[Time, Room]] = []
+    for fields, value, mark, peer_id in replies:
+        room = rows.room(fields)
+        if room is not None and value is not None:
+            member = rows.member(room.id, b"", value, mark)
+            peer = peers.get(peer_id)
+            seen.append((member.joined_at, rows.room_of_member(room, member, peer.user if peer else UNSET)))
+    return seen
 
 
 async def public_rooms(servers: Servers, after: str | None, limit: int) -> list[Room]:
-    """Reads on where ids lead to no open room, until the page is full."""
+    """Reads on where ids lead to no open public room, until the page is full."""
     found: list[Room] = []
     begin = "-" if after is None else f"({after}"
     while len(found) < limit:
         ids = await servers.one("ZRANGEBYLEX", keys.PUBLIC_ROOMS, begin, "+", "LIMIT", 0, limit)
         replies = await servers.all([look(each.decode(), None) for each in ids])
-        found += [room for fields, _, _ in replies if (room := rows.room(fields)) is not None]
+        rooms = [rows.room(fields) for fields, *_ in replies]
+        found += [room for room in rooms if room is not None and room.kind == "public"]
         if len(ids) < limit:
             break
         begin = f"({ids[-1].decode()}"
@@ -113,7 +145,7 @@ async def public_rooms(servers: Servers, after: str | None, limit: int) -> list[
 
 
 def look(room_id: str, user_id: str | None) -> Command:
-    """What tells a room's fields, and the membership and the mark of that user."""
+    """What tells a room's fields, that user's membership and mark, and the other one in a direct room."""
     return script(scripts.ROOM, keys.of_room(room_id, "", "roles", "members", "marks"), user_id or "")
 
 
@@ -135,10 +167,27 @@ def in_parts(servers: Servers, room_ids: Sequence[str]) -> list[Sequence[str]]:
     return [room_ids[begin : begin + size] for begin in range(0, len(room_ids), size)]
 
 
-async def limit_history(servers: Servers, room_id: str, history_limit: int) -> None:
-    room_keys = keys.of_room(room_id, "", "messages", "ids", "revisions")
-    if not await servers.one(*script(scripts.LIMIT, room_keys, history_limit)):
-        raise RoomNotFound
+async def change_room(servers: Servers, room_id: str, change: RoomChange, by: str | None) -> Room | None:
+    """First a note for whoever closes rooms, who also puts right what a crash leaves, and last the lists that
+    the new settings call for. In others it stays until somebody looks there."""
+    values, gone = rows.changed_fields(change)
+
+    def rule(seen: Standing) -> None:
+        permissions.may_change(seen.kind, seen.by)
+
+    async def step(seen: str) -> Any:
+        await servers.one(*lists.noting_due(room_id))
+        parts = ("", "roles", "members", "member-revisions", "messages", "ids", "revisions")
+        arguments = (by or "", seen, "", len(values), *values, *gone)
+        return await servers.one(*script(scripts.CHANGE, keys.of_room(room_id, *parts), *arguments))
+
+    answer = await decided(servers, room_id, by, "", rule, step)
+    if isinstance(answer, bytes):
+        raise refusal(answer)
+    room = rows.room(answer or ())
+    if room is not None:
+        await servers.all(places(room))
+    return room
 
 
 async def owns_room(servers: Servers, user_id: str, closed_after: Time) -> bool:
@@ -146,35 +195,3 @@ async def owns_room(servers: Servers, user_id: str, closed_after: Time) -> bool:
     looks = [("HMGET", keys.room(each.decode()), "kind", "closed_at") for each in created]
     states = await servers.all(looks)
     return any(kind and (not closed or closed.decode() > closed_after) for kind, closed in states)
-
-
-async def join(servers: Servers, room_id: str, user_id: str, role: Role, at: Time) -> bool:
-    noted = keys.of_user(user_id, "", "rooms")
-    user = rows.user(await servers.one(*script(scripts.REMEMBER, noted, room_id)))
-    if user is None:
-        raise UserNotFound if await heads(servers, [room_id]) else RoomNotFound
-    arguments = (user_id, role.value, rows.member_text(user, role, at))
-    reply = await servers.one(*script(scripts.JOIN, keys.of_room(room_id, *_MEMBERSHIP), *arguments))
-    if isinstance(reply, bytes):
-        raise refusal(reply)
-    if user.kind == "guest" and rows.user(await servers.one("GET", keys.user(user_id))) is None:
-        # Removed meanwhile, and perhaps before the room could be left.
-        await servers.one(*leaving(room_id, user_id, at, for_ever=True))
-        raise UserNotFound
-    return bool(reply)
-
-
-async def leave(servers: Servers, room_id: str, user_id: str, at: Time) -> bool:
-    await servers.one("SADD", *keys.of_user(user_id, "left"), room_id)
-    return bool(await servers.one(*leaving(room_id, user_id, at, for_ever=False)))
-
-
-def leaving(room_id: str, user_id: str, at: Time, *, for_ever: bool) -> Command:
-    """What ends a membership. For ever means that a public room need not remember it."""
-    return script(scripts.LEAVE, keys.of_room(room_id, *_MEMBERSHIP, "marks"), user_id, at, int(for_ever))
-
-
-async def members(servers: Servers, room_id: str, after: str | None, limit: int) -> list[Member]:
-    begin = "-" if after is None else f"({after}"
-    room_keys = keys.of_room(room_id, "members", "present", "marks")
-    return rows.members(room_id, await servers.one(*script(scripts.MEMBERS, room_keys, begin, limit)))

@@ -7,13 +7,13 @@ import msgspec
 from msgspec.structs import replace
 
 from parley.ids import Time
-from parley.models import Member, Message, MessageKind, Role, Room, Send, Session, User
+from parley.models import Member, Message, MessageKind, Role, Room, RoomChange, Send, Session, User
 from parley.stores.base import RoomState, UserState
 
 _COUNTERS = ("first_seq", "trimmed_revision", "settings_revision")
 """Fields of a room that are nobody's business but the scripts'."""
 
-_MADE_UP = {"message_count", "role", "read_seq", "unread"}
+_MADE_UP = {"message_count", "role", "read_seq", "unread", "peer"}
 """Fields of a room that follow from others."""
 
 
@@ -98,7 +98,15 @@ def user_state(value: bytes | None) -> UserState | None:
     if value is None:
         return None
     removed, brace, rest = value.partition(b"{")
-    return UserState(user=_user(brace + rest), deleted_at=Time(removed.decode().strip()) if removed else None)
+    return UserState(
+        user=_user(brace + rest), deleted_at=Time(removed.split()[0].decode()) if removed else None
+    )
+
+
+def freed_name(value: bytes | None) -> str | None:
+    """The name of a user who was removed, if it was not given back yet."""
+    removed = value.partition(b"{")[0].split() if value is not None else []
+    return removed[1].decode() if len(removed) > 1 else None
 
 
 def session_fields(session: Session) -> list[str | bytes]:
@@ -134,6 +142,12 @@ def state_fields(state: RoomState) -> list[str | bytes]:
     return _flat({**fields, **counters})
 
 
+def changed_fields(change: RoomChange) -> tuple[list[str | bytes], list[str]]:
+    """The fields of a room with their new values, and those that become none."""
+    fields = msgspec.to_builtins(change)
+    return _flat(fields), [name for name, value in fields.items() if value is None]
+
+
 def room(flat: Sequence[bytes]) -> Room | None:
     """An open room, as a stranger sees it."""
     state = room_state(flat)
@@ -151,10 +165,10 @@ def room_state(flat: Sequence[bytes]) -> RoomState | None:
     return RoomState(room=msgspec.convert(fields, Room, strict=False), **counters)
 
 
-def room_of_member(room: Room, role: Role, mark: bytes | None) -> Room:
+def room_of_member(room: Room, member: Member, peer: User | msgspec.UnsetType) -> Room:
     """The room as one of its members sees it."""
-    read_seq = int(mark or 0)
-    return replace(room, role=role, read_seq=read_seq, unread=room.last_seq - read_seq)
+    unread = room.last_seq - member.read_seq
+    return replace(room, role=member.role, read_seq=member.read_seq, unread=unread, peer=peer)
 
 
 def member_text(user: User, role: Role, at: Time) -> bytes:

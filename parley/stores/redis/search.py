@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from parley.ids import Time
 from parley.models import Message
-from parley.stores.base import MAX_SCAN, Found, Query, newest_first
+from parley.stores.base import MAX_SCAN, Found, Query
 from parley.stores.redis import history, keys, lists, rooms, rows, scripts
 from parley.stores.redis.servers import Servers, script
+from parley.stores.rules import newest_first
 from parley.words import holds
 
 FIRST_PAGE, LAST_PAGE = 32, 500
@@ -72,7 +73,7 @@ async def _readers(servers: Servers, query: Query) -> list[_Reader]:
     for begin in range(0, len(room_ids), lists.AT_ONCE):
         part = room_ids[begin : begin + lists.AT_ONCE]
         replies = await servers.all([rooms.look(room_id, query.user_id) for room_id in part])
-        for room_id, (fields, member, _) in zip(part, replies, strict=True):
+        for room_id, (fields, member, *_) in zip(part, replies, strict=True):
             state = rows.room_state(fields)
             if state is None or state.room.closed_at is not None:
                 continue

@@ -5,7 +5,21 @@ from collections.abc import AsyncIterator, Sequence
 
 from parley.errors import ParleyError, StartError
 from parley.ids import Time, new_id
-from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, Stats, User
+from parley.models import (
+    Applied,
+    Change,
+    Changes,
+    Mark,
+    Marked,
+    Member,
+    Message,
+    Role,
+    Room,
+    RoomChange,
+    Session,
+    Stats,
+    User,
+)
 from parley.security import masked
 from parley.stores.base import Found, Query, Record
 from parley.stores.redis import (
@@ -14,7 +28,9 @@ from parley.stores.redis import (
     counters,
     guests,
     history,
+    members,
     people,
+    presence,
     rooms,
     search,
     sessions,
@@ -74,8 +90,14 @@ class RedisStore:
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
-        await people.add_user(self._servers, user, rooms, password_hash)
+    async def add_user(
+        self,
+        user: User,
+        rooms: Sequence[str] = (),
+        password_hash: str | None = None,
+        most: int | None = None,
+    ) -> None:
+        await people.add_user(self._servers, user, rooms, password_hash, most)
 
     async def user(self, key: str) -> User | None:
         return await people.user(self._servers, key)
@@ -91,6 +113,9 @@ class RedisStore:
 
     async def change_password(self, user_id: str, password_hash: str) -> None:
         await people.change_password(self._servers, user_id, password_hash)
+
+    async def remove_user(self, user_id: str, at: Time) -> None:
+        await people.remove_user(self._servers, user_id, at)
 
     async def add_session(self, session: Session) -> None:
         await sessions.add_session(self._servers, session)
@@ -118,13 +143,25 @@ class RedisStore:
     async def saw(self, users: dict[str, Time]) -> None:
         await people.saw(self._servers, users)
 
+    async def report(self, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]) -> bool:
+        return await presence.report(self._servers, node_id, until, came, went)
+
+    async def online(self, at: Time, but: str) -> set[str]:
+        return await presence.online(self._servers, at, but)
+
     async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
         return await guests.expire_guests(self._servers, at, idle_since, limit)
 
     # Rooms
 
-    async def add_room(self, room: Room, owner_id: str | None = None) -> None:
-        await rooms.add_room(self._servers, room, owner_id)
+    async def add_room(
+        self,
+        room: Room,
+        owner_id: str | None = None,
+        peer_id: str | None = None,
+        most: int | None = None,
+    ) -> None:
+        await rooms.add_room(self._servers, room, owner_id, peer_id, most)
 
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
         return await rooms.room(self._servers, key, user_id)
@@ -138,8 +175,13 @@ class RedisStore:
     async def heads(self, room_ids: Sequence[str]) -> dict[str, int]:
         return await rooms.heads(self._servers, room_ids)
 
-    async def limit_history(self, room_id: str, history_limit: int) -> None:
-        await rooms.limit_history(self._servers, room_id, history_limit)
+    async def change_room(self, room_id: str, change: RoomChange, by: str | None = None) -> Room | None:
+        return await rooms.change_room(self._servers, room_id, change, by)
+
+    async def close_room(
+        self, room_id: str, at: Time, by: str | None = None, only_if_empty: bool = False
+    ) -> Room | None:
+        return await upkeep.close_room(self._servers, room_id, at, by, only_if_empty)
 
     async def owns_room(self, user_id: str, closed_after: Time) -> bool:
         return await rooms.owns_room(self._servers, user_id, closed_after)
@@ -149,14 +191,30 @@ class RedisStore:
 
     # Members
 
-    async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
-        return await rooms.join(self._servers, room_id, user_id, role, at)
+    async def join(
+        self,
+        room_id: str,
+        user_id: str,
+        role: Role,
+        at: Time,
+        by: str | None = None,
+        most: int | None = None,
+    ) -> Member | None:
+        return await members.join(self._servers, room_id, user_id, role, at, by, most)
 
-    async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
-        return await rooms.leave(self._servers, room_id, user_id, at)
+    async def leave(self, room_id: str, user_id: str, at: Time, by: str | None = None) -> Member | None:
+        return await members.leave(self._servers, room_id, user_id, at, by)
+
+    async def change_role(
+        self, room_id: str, user_id: str, role: Role, by: str | None = None
+    ) -> Member | None:
+        return await members.change_role(self._servers, room_id, user_id, role, by)
+
+    async def memberships_of(self, user_id: str) -> list[Member]:
+        return await members.memberships_of(self._servers, user_id)
 
     async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
-        return await rooms.members(self._servers, room_id, after, limit)
+        return await members.members(self._servers, room_id, after, limit)
 
     # History
 
@@ -174,8 +232,11 @@ class RedisStore:
     async def changes(self, room_id: str, since: int, limit: int) -> Changes:
         return await history.changes(self._servers, room_id, since, limit)
 
-    async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
-        return await history.mark_read(self._servers, room_id, user_id, seq)
+    async def mark_read(self, marks: Sequence[Mark]) -> list[Marked | ParleyError]:
+        return await history.mark_read(self._servers, marks)
+
+    async def disown(self, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+        return await history.disown(self._servers, room_id, user_id, after, limit)
 
     async def search(self, query: Query) -> Found:
         return await search.search(self._servers, query)

@@ -1,68 +1,115 @@
-"""What runs out: rooms whose time is up, what is left of them, and what crashes have left."""
+"""Closing rooms, and deleting what is left of them and what crashes have left."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from parley.errors import ParleyError
+from parley import permissions
+from parley.errors import ParleyError, RoomNotFound
 from parley.ids import Time, to_ms
 from parley.models import Room
-from parley.stores.redis import guests, keys, lists, names, rooms, rows, scripts, sessions
+from parley.stores.base import RoomState
+from parley.stores.redis import guests, keys, lists, names, people, rooms, rows, scripts, sessions
 from parley.stores.redis.faults import note, translated
 from parley.stores.redis.servers import Command, Servers, script
+from parley.stores.redis.standing import Standing, decided
 
 AT_ONCE = 100
 
 
 async def close_due_rooms(servers: Servers, at: Time, limit: int) -> list[Room]:
-    """A script closes each room for one caller. Whoever finds one in the list that is closed already, be it
+    """A script closes each room for one caller. Whoever finds one in a list that is closed already, be it
     another caller's at this moment or one that a crash has left, gives its name back and takes it from the
     lists."""
     closed: list[Room] = []
-    passed = 0
-    while len(closed) < limit:
-        size = min(AT_ONCE, limit - len(closed))
-        ids = await lists.up_to(servers, keys.EXPIRING_ROOMS, to_ms(at), size, passed)
-        if not ids:
-            break
-        replies = await servers.ask([script(scripts.CLOSE, [keys.room(room_id)], at) for room_id in ids])
-        errors = [reply for reply in replies if isinstance(reply, Exception)]
-        note(errors)
-        for reply in replies:
-            if not isinstance(reply, list):
-                passed += 1  # Just coming, or `purge` cleans up; or its server is away.
-                continue
-            mine, fields = reply
-            state = rows.room_state(fields)
-            if state is None:
-                continue
-            if mine:
-                closed.append(state.room)
-            passed += not await _finished(servers, state.room)
-        if errors and not closed:
-            raise translated(errors[0])
+    failure: ParleyError | None = None
+    for key, until in ((keys.EXPIRING_ROOMS, to_ms(at)), (keys.DUE_ROOMS, "+inf")):
+        try:
+            await _close_listed(servers, key, until, at, limit, closed)
+        except ParleyError as error:
+            failure = error
+    if failure is not None and not closed:
+        raise failure
     return closed
 
 
-async def _finished(servers: Servers, room: Room) -> bool:
-    """Whether it could be finished. If not, the room is closed all the same, and the next one goes on."""
+async def _close_listed(
+    servers: Servers, key: str, until: int | str, at: Time, limit: int, closed: list[Room]
+) -> None:
+    """Close those of a list that are due, until enough are closed."""
+    passed = 0
+    while len(closed) < limit:
+        size = min(AT_ONCE, limit - len(closed))
+        ids = await lists.up_to(servers, key, until, size, passed)
+        if not ids:
+            break
+        replies = await servers.ask([_closing(room_id, at, "due") for room_id in ids])
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        note(errors)
+        for room_id, reply in zip(ids, replies, strict=True):
+            mine, fields = reply if isinstance(reply, list) else (0, [])
+            state = rows.room_state(fields)
+            if mine and state is not None:
+                closed.append(state.room)
+            # What stays in the list, or did not answer, is passed over when it is read on.
+            passed += isinstance(reply, Exception) or not await _put_right(servers, key, room_id, state)
+        if errors:
+            raise translated(errors[0])
+
+
+async def close_room(
+    servers: Servers, room_id: str, at: Time, by: str | None, only_if_empty: bool
+) -> Room | None:
+    def rule(seen: Standing) -> None:
+        permissions.may_close(seen.kind, seen.by)
+
+    async def step(seen: str) -> Any:
+        await servers.one(*lists.noting_due(room_id))
+        return await servers.one(*_closing(room_id, at, "empty" if only_if_empty else "all", by or "", seen))
+
+    mine, fields = await decided(servers, room_id, by, "", rule, step) or (0, [])
+    state = rows.room_state(fields)
+    if state is None or (state.room.closed_at is not None and not mine):
+        raise RoomNotFound
+    if not mine:
+        return None
+    await _put_right(servers, keys.DUE_ROOMS, room_id, state)
+    return state.room
+
+
+def _closing(room_id: str, at: Time, which: str, by: str = "", seen: str = "") -> Command:
+    return script(scripts.CLOSE, keys.of_room(room_id, "", "roles"), by, seen, "", at, which)
+
+
+async def _put_right(servers: Servers, key: str, room_id: str, state: RoomState | None) -> bool:
+    """Whether a room is out of the list in which it was found. If it is closed and could not be finished, it
+    is closed all the same, and the next one goes on."""
     try:
-        await _finish(servers, room)
+        if state is None or state.room.closed_at is None:
+            return await _put_back(servers, key, room_id, state)
+        await _finish(servers, state.room, state.room.closed_at)
     except ParleyError:
         return False
     return True
 
 
-async def _finish(servers: Servers, room: Room) -> None:
-    """Do what follows from a room's being closed. Last the list by which it was found."""
-    if room.closed_at is None:
-        # Not due, whatever the list said.
-        ends = ("ZADD", keys.EXPIRING_ROOMS, "XX", to_ms(room.expires_at)) if room.expires_at else None
-        await servers.one(*(ends or ("ZREM", keys.EXPIRING_ROOMS)), room.id)
-        return
+async def _put_back(servers: Servers, key: str, room_id: str, state: RoomState | None) -> bool:
+    """Give one that is not due the places that it has by its own record, whatever the list said."""
+    if state is not None:
+        await servers.all(rooms.places(state.room))
+    if key == keys.DUE_ROOMS:
+        return bool(await servers.one(*script(scripts.FORGET, [key], room_id)))
+    if state is not None and state.room.expires_at is None:
+        await servers.one("ZREM", key, room_id)
+    return state is not None  # Else it is just coming, or `purge` cleans up.
+
+
+async def _finish(servers: Servers, room: Room, closed_at: Time) -> None:
+    """Do what follows from a room's being closed. Last the lists by which it was found."""
     if room.name is not None:
         await names.release(servers, keys.ROOM_NAME + room.name, room.id)
-    await servers.one("ZADD", keys.CLOSED_ROOMS, to_ms(room.closed_at), room.id)
+    await servers.one("ZADD", keys.CLOSED_ROOMS, to_ms(closed_at), room.id)
     await servers.all(rooms.delisting(room.id))
-    await servers.one("ZREM", keys.EXPIRING_ROOMS, room.id)
+    await servers.all([("ZREM", key, room.id) for key in (keys.EXPIRING_ROOMS, keys.DUE_ROOMS)])
 
 
 async def purge(servers: Servers, before: Time, limit: int) -> int:
@@ -116,16 +163,19 @@ def _forgetting(room_id: str, user_ids: Sequence[str]) -> list[Command]:
 
 
 async def _clean_up(servers: Servers, limit: int) -> int:
-    """Strike out what was noted as coming a minute ago; what did not come is taken from the lists first."""
+    """Strike out what was noted as coming or going a minute ago. What did not come is taken from the lists
+    first, and who went is looked for once more: a room or another name may have come in between."""
     noted = await servers.one(*script(scripts.OVERDUE, [keys.COMING], limit))
     for text in noted:
         kind, id_ = text.decode().split()
-        if await servers.one("EXISTS", keys.user(id_) if kind == "user" else keys.room(id_)):
-            continue
         if kind == "user":
-            await servers.one(*script(scripts.DELIST, [keys.PEOPLE, keys.GUESTS, keys.REMOVED], id_))
-        else:
-            await servers.all([*rooms.delisting(id_), ("ZREM", keys.EXPIRING_ROOMS, id_)])
+            value = await servers.one("GET", keys.user(id_))
+            if value is None:
+                await servers.one(*script(scripts.DELIST, [keys.PEOPLE, keys.GUESTS, keys.REMOVED], id_))
+            await people.finish_removal(servers, value)
+        elif not await servers.one("EXISTS", keys.room(id_)):
+            listed = [("ZREM", key, id_) for key in (keys.EXPIRING_ROOMS, keys.DUE_ROOMS)]
+            await servers.all([*rooms.delisting(id_), *listed])
     if noted:
         await servers.one("ZREM", keys.COMING, *noted)
     return len(noted)

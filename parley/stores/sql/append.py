@@ -11,7 +11,7 @@ from parley import permissions
 from parley.errors import IdTaken, MessageNotFound, ParleyError, RoomNotFound
 from parley.ids import now_ms, to_ms
 from parley.models import Applied, Change, Delete, Edit, Message, React, Role, RoomKind, Send
-from parley.stores.base import resent, revised, sent, strange
+from parley.stores.rules import resent, revised, sent, strange
 from parley.stores.sql import rows
 from parley.stores.sql.counters import MINUTE_MS
 
@@ -109,8 +109,8 @@ class _Batch:
         refusal = self._refusal(room, send)
         if refusal is None and self._insert(room, send):
             return Applied(message=sent(send, room.last_seq, room.revision), fresh=True)
-        # The id may be there already, and then even somebody who has left gets the answer to it.
-        stored = self._stored(room, send.id)
+        # The id may be there already, and then whoever may see the room gets the answer to it.
+        stored = self._stored(room, send.id) if not isinstance(refusal, RoomNotFound) else None
         if stored is None:
             raise refusal or IdTaken
         return resent(send, stored)

@@ -22,7 +22,8 @@ from parley.errors import (
 )
 from parley.ids import to_ms
 from parley.models import Applied, Change, Delete, Edit, Send
-from parley.stores.base import MAX_REACTIONS, resent, sent
+from parley.stores.base import MAX_REACTIONS
+from parley.stores.rules import resent, sent
 from parley.stores.sql import rows
 
 _APPEND = """

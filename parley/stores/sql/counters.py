@@ -4,10 +4,13 @@ A count is the sum of some rows: nodes that add at the same moment take differen
 until another has committed.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import Connection, delete, func, select, text
 
 from parley.ids import Time, to_ms
 from parley.models import Stats
+from parley.stores.rules import too_many
 from parley.stores.sql.schema import counters
 
 MINUTE_MS = 60_000
@@ -31,6 +34,17 @@ def add(connection: Connection, steps: dict[str, int]) -> None:
     for name, step in sorted(steps.items()):
         if step:
             connection.execute(_ADD[connection.dialect.name], {"name": name, "step": step})
+
+
+def make_room(connection: Connection, names: Sequence[str], setting: str, most: int | None) -> None:
+    """See to it that there are fewer than `most` of these together until the transaction ends. Raises
+    `LimitReached`."""
+    if most is not None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(setting))))
+        total = select(func.sum(counters.c.value)).where(counters.c.minute == 0, counters.c.name.in_(names))
+        if (connection.execute(total).scalar() or 0) >= most:
+            raise too_many(setting, most)
 
 
 def stats(connection: Connection, at: Time) -> Stats:

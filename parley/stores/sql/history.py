@@ -1,12 +1,17 @@
 """Reading a room's history, as steps of one transaction."""
 
-from sqlalchemy import Connection, bindparam, select, update
+from collections.abc import Sequence
+from typing import Any
 
-from parley.models import Changes, Message
-from parley.stores.base import NEWEST_PAGE, can_be_told, newest_that_fit, strange
+from sqlalchemy import Connection, Row, bindparam, select, tuple_, update
+
+from parley.errors import ParleyError, RoomNotFound
+from parley.models import Changes, Mark, Marked, Message
+from parley.stores.base import DELETED, NEWEST_PAGE
+from parley.stores.rules import can_be_told, newest_that_fit, strange
 from parley.stores.sql import rows
 from parley.stores.sql.rooms import open_room
-from parley.stores.sql.schema import members, messages
+from parley.stores.sql.schema import members, messages, rooms
 
 _MAX_SEQ = 2**63 - 1
 
@@ -29,7 +34,19 @@ _CHANGED = (
 _MEMBERS = rows.MEMBERS.where(members.c.room_id == bindparam("room_id")).order_by(members.c.revision)
 _MEMBERS_CHANGED = _MEMBERS.where(members.c.revision > bindparam("since"))
 _MEMBERS_PRESENT = _MEMBERS.where(members.c.left_at.is_(None))
-_READ_SEQ = select(members.c.read_seq).where(rows.present(bindparam("room_id"), bindparam("user_id")))
+_ROOMS_MARKED = select(rooms.c.id, rooms.c.kind, rooms.c.last_seq, rooms.c.member_count).where(
+    rooms.c.id.in_(bindparam("ids", expanding=True)), rooms.c.closed_at.is_(None)
+)
+_OF_MEMBERS = tuple_(members.c.room_id, members.c.user_id)
+_MARKS = select(members.c.room_id, members.c.user_id, members.c.read_seq).where(
+    _OF_MEMBERS.in_(bindparam("whose", expanding=True)), members.c.left_at.is_(None)
+)
+# The guard, because on PostgreSQL another node may have moved the mark meanwhile.
+_MARK = (
+    update(members)
+    .where(rows.present(bindparam("here"), bindparam("who")), members.c.read_seq < bindparam("seq"))
+    .values(read_seq=bindparam("seq"))
+)
 
 
 def page(
@@ -68,16 +85,46 @@ def changes(connection: Connection, room_id: str, since: int, limit: int) -> Cha
     )
 
 
-def mark_read(connection: Connection, room_id: str, user_id: str, seq: int) -> int:
-    room = open_room(connection, room_id)
-    read_seq: int | None = connection.execute(_READ_SEQ, {"room_id": room_id, "user_id": user_id}).scalar()
-    if read_seq is None:
-        raise strange(room.kind)
-    seq = min(seq, room.last_seq)
-    if seq <= read_seq:
-        return read_seq
-    # The guard, because on PostgreSQL another node may have moved the mark meanwhile, or ended it.
-    here = rows.present(room_id, user_id) & (members.c.read_seq < seq)
-    if not connection.execute(update(members).where(here).values(read_seq=seq)).rowcount:
-        return mark_read(connection, room_id, user_id, seq)
-    return seq
+def mark_read(connection: Connection, marks: Sequence[Mark]) -> list[Marked | ParleyError]:
+    if not marks:
+        return []
+    ids = sorted({mark.room_id for mark in marks})
+    found: dict[str, Any] = {row.id: row for row in connection.execute(_ROOMS_MARKED, {"ids": ids})}
+    whose = sorted({(mark.room_id, mark.user_id) for mark in marks})
+    seqs = {(row[0], row[1]): row.read_seq for row in connection.execute(_MARKS, {"whose": whose})}
+    before = dict(seqs)
+    results = [_marked(found.get(mark.room_id), seqs, mark) for mark in marks]
+    # In the order of the ids, as nodes may move marks of the same users.
+    moved = [
+        {"here": room_id, "who": user_id, "seq": seqs[room_id, user_id]}
+        for room_id, user_id in sorted(seqs)
+        if seqs[room_id, user_id] > before[room_id, user_id]
+    ]
+    if moved:
+        connection.execute(_MARK, moved)
+    return results
+
+
+def _marked(room: Row[Any] | None, seqs: dict[tuple[str, str], int], mark: Mark) -> Marked | ParleyError:
+    """Move one mark in `seqs`, where they all stand."""
+    if room is None:
+        return RoomNotFound()
+    before = seqs.get((mark.room_id, mark.user_id))
+    if before is None:
+        return strange(room.kind)
+    seq = seqs[mark.room_id, mark.user_id] = max(before, min(mark.seq, room.last_seq))
+    return Marked(seq=seq, moved=seq > before, member_count=room.member_count)
+
+
+def disown(connection: Connection, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+    room = connection.execute(
+        select(rooms).where(rooms.c.id == room_id).with_for_update(key_share=True)
+    ).first()
+    if room is None:
+        return None
+    here = (messages.c.room_id == room_id) & messages.c.seq.between(after + 1, after + limit)
+    theirs = here & (messages.c.author_id == user_id) & (messages.c.author_name != DELETED)
+    if connection.execute(update(messages).where(theirs).values(author_name=DELETED)).rowcount:
+        values = {"revision": room.revision + 1, "trimmed_revision": room.revision + 1}
+        connection.execute(update(rooms).where(rooms.c.id == room_id).values(**values))
+    return after + limit if after + limit < room.last_seq else None

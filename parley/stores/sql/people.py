@@ -7,10 +7,10 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from sqlalchemy.exc import IntegrityError
 
 from parley.errors import NameTaken, UserNotFound
-from parley.ids import Time, as_id, now, to_ms
+from parley.ids import Time, as_id, now, now_ms, to_ms
 from parley.models import Role, Session, User
 from parley.stores.sql import counters, rooms, rows
-from parley.stores.sql.schema import meta, sessions, users
+from parley.stores.sql.schema import connected, meta, nodes, sessions, users
 
 _THERE = users.c.deleted_at.is_(None)
 _USER_BY_ID = select(users).where(users.c.id == bindparam("key"), _THERE)
@@ -46,8 +46,15 @@ def kept(connection: Connection, name: str) -> str | None:
     return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar()
 
 
-def add_user(connection: Connection, user: User, room_ids: Sequence[str], password_hash: str | None) -> None:
+def add_user(
+    connection: Connection,
+    user: User,
+    room_ids: Sequence[str],
+    password_hash: str | None,
+    most: int | None,
+) -> None:
     at = now()
+    counters.make_room(connection, ("users", "guests"), "PARLEY_MAX_USERS", most)
     try:
         connection.execute(insert(users), rows.user_values(user) | {"password_hash": password_hash})
     except IntegrityError:
@@ -141,3 +148,28 @@ def saw(connection: Connection, moments: dict[str, Time]) -> None:
 
 def end_session(connection: Connection, session_id: str) -> None:
     connection.execute(delete(sessions).where(sessions.c.id == session_id))
+
+
+def report(
+    connection: Connection, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]
+) -> bool:
+    here = connected.c.node_id == node_id
+    held = connection.execute(select(nodes.c.expires_at).where(nodes.c.id == node_id)).scalar()
+    holds = held is not None and held > now_ms()
+    if holds:
+        connection.execute(update(nodes).where(nodes.c.id == node_id).values(expires_at=to_ms(until)))
+    else:
+        connection.execute(delete(connected).where(here))
+        connection.execute(delete(nodes).where(nodes.c.id == node_id))
+        connection.execute(insert(nodes), {"id": node_id, "expires_at": to_ms(until)})
+    if came or went:
+        connection.execute(delete(connected).where(here, connected.c.user_id.in_([*came, *went])))
+    if came:
+        connection.execute(insert(connected), [{"node_id": node_id, "user_id": each} for each in came])
+    return holds
+
+
+def online(connection: Connection, at: Time, but: str) -> set[str]:
+    alive = (nodes.c.id != but) & (nodes.c.expires_at > to_ms(at))
+    found = select(connected.c.user_id).join_from(nodes, connected, connected.c.node_id == nodes.c.id)
+    return set(connection.execute(found.where(alive)).scalars())

@@ -130,6 +130,20 @@ def user(row: Row[Any]) -> User:
     )
 
 
+OF_USERS = ("id", "name", "display_name", "kind", "last_seen_at")
+
+
+def peer(row: Row[Any]) -> User:
+    """A user whose columns are called `peer_id` and so on."""
+    return User(
+        id=row.peer_id,
+        name=row.peer_name,
+        display_name=row.peer_display_name,
+        kind=row.peer_kind,
+        last_seen_at=instant(row.peer_last_seen_at),
+    )
+
+
 def user_values(user: User) -> dict[str, Any]:
     """A user as a row."""
     return {

@@ -100,11 +100,14 @@ _open = rooms.c.closed_at.is_(None)
 _listed = _open & (rooms.c.kind == "public")
 _ending = _open & rooms.c.expires_at.is_not(None)
 _closed = rooms.c.closed_at.is_not(None)
+left_alone = _open & (rooms.c.member_count == 0) & (rooms.c.close_when_empty | (rooms.c.kind != "public"))
+"""The rooms that are empty and to be closed therefore."""
 
 # The name of a closed room is free again.
 Index("ix_rooms_name", rooms.c.name, unique=True, sqlite_where=_open, postgresql_where=_open)
 Index("ix_rooms_public", rooms.c.id, sqlite_where=_listed, postgresql_where=_listed)
 Index("ix_rooms_expires_at", rooms.c.expires_at, sqlite_where=_ending, postgresql_where=_ending)
+Index("ix_rooms_alone", rooms.c.id, sqlite_where=left_alone, postgresql_where=left_alone)
 Index("ix_rooms_closed_at", rooms.c.closed_at, sqlite_where=_closed, postgresql_where=_closed)
 
 members = Table(
@@ -142,6 +145,22 @@ messages = Table(
     Column("reactions", Text),
     Index("ix_messages_id", "room_id", "id", unique=True),
     Index("ix_messages_revision", "room_id", "revision"),
+    sqlite_with_rowid=False,
+)
+
+# The nodes, until when what they reported last holds, and who is connected to which of them.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+connected = Table(
+    "connected",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("user_id", Text, primary_key=True),
     sqlite_with_rowid=False,
 )
 

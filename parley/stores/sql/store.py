@@ -9,7 +9,21 @@ from sqlalchemy.exc import ArgumentError
 
 from parley.errors import InternalError, ParleyError, StartError, StoreUnavailable
 from parley.ids import Time, new_id
-from parley.models import Applied, Change, Changes, Member, Message, Role, Room, Session, Stats, User
+from parley.models import (
+    Applied,
+    Change,
+    Changes,
+    Mark,
+    Marked,
+    Member,
+    Message,
+    Role,
+    Room,
+    RoomChange,
+    Session,
+    Stats,
+    User,
+)
 from parley.stores.base import Found, Query, Record
 from parley.stores.sql import copy, counters, history, migrate, people, rooms, search, upkeep
 from parley.stores.sql.database import Database
@@ -53,8 +67,14 @@ class SqlStore:
 
     # People
 
-    async def add_user(self, user: User, rooms: Sequence[str] = (), password_hash: str | None = None) -> None:
-        await self._database.write(people.add_user, user, rooms, password_hash)
+    async def add_user(
+        self,
+        user: User,
+        rooms: Sequence[str] = (),
+        password_hash: str | None = None,
+        most: int | None = None,
+    ) -> None:
+        await self._database.write(people.add_user, user, rooms, password_hash, most)
 
     async def user(self, key: str) -> User | None:
         return await self._database.read(people.user, key)
@@ -70,6 +90,9 @@ class SqlStore:
 
     async def change_password(self, user_id: str, password_hash: str) -> None:
         await self._database.write(people.change_password, user_id, password_hash)
+
+    async def remove_user(self, user_id: str, at: Time) -> None:
+        await self._database.write(upkeep.remove_user, user_id, at)
 
     async def add_session(self, session: Session) -> None:
         await self._database.write(people.add_session, session)
@@ -100,10 +123,22 @@ class SqlStore:
     async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
         return await self._database.write(upkeep.expire_guests, at, idle_since, limit)
 
+    async def report(self, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]) -> bool:
+        return await self._database.write(people.report, node_id, until, came, went)
+
+    async def online(self, at: Time, but: str) -> set[str]:
+        return await self._database.read(people.online, at, but)
+
     # Rooms
 
-    async def add_room(self, room: Room, owner_id: str | None = None) -> None:
-        await self._database.write(rooms.add_room, room, owner_id)
+    async def add_room(
+        self,
+        room: Room,
+        owner_id: str | None = None,
+        peer_id: str | None = None,
+        most: int | None = None,
+    ) -> None:
+        await self._database.write(rooms.add_room, room, owner_id, peer_id, most)
 
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
         return await self._database.read(rooms.room, key, user_id)
@@ -117,8 +152,13 @@ class SqlStore:
     async def heads(self, room_ids: Sequence[str]) -> dict[str, int]:
         return await self._database.read(rooms.heads, room_ids)
 
-    async def limit_history(self, room_id: str, history_limit: int) -> None:
-        await self._database.write(rooms.limit_history, room_id, history_limit)
+    async def change_room(self, room_id: str, change: RoomChange, by: str | None = None) -> Room | None:
+        return await self._database.write(rooms.change_room, room_id, change, by)
+
+    async def close_room(
+        self, room_id: str, at: Time, by: str | None = None, only_if_empty: bool = False
+    ) -> Room | None:
+        return await self._database.write(rooms.close_room, room_id, at, by, only_if_empty)
 
     async def owns_room(self, user_id: str, closed_after: Time) -> bool:
         return await self._database.read(rooms.owns_room, user_id, closed_after)
@@ -128,11 +168,27 @@ class SqlStore:
 
     # Members
 
-    async def join(self, room_id: str, user_id: str, role: Role, at: Time) -> bool:
-        return await self._database.write(rooms.join, room_id, user_id, role, at)
+    async def join(
+        self,
+        room_id: str,
+        user_id: str,
+        role: Role,
+        at: Time,
+        by: str | None = None,
+        most: int | None = None,
+    ) -> Member | None:
+        return await self._database.write(rooms.join, room_id, user_id, role, at, by, most)
 
-    async def leave(self, room_id: str, user_id: str, at: Time) -> bool:
-        return await self._database.write(rooms.leave, room_id, user_id, at)
+    async def leave(self, room_id: str, user_id: str, at: Time, by: str | None = None) -> Member | None:
+        return await self._database.write(rooms.leave, room_id, user_id, at, by)
+
+    async def change_role(
+        self, room_id: str, user_id: str, role: Role, by: str | None = None
+    ) -> Member | None:
+        return await self._database.write(rooms.change_role, room_id, user_id, role, by)
+
+    async def memberships_of(self, user_id: str) -> list[Member]:
+        return await self._database.read(rooms.memberships_of, user_id)
 
     async def members(self, room_id: str, after: str | None, limit: int) -> list[Member]:
         return await self._database.read(rooms.list_members, room_id, after, limit)
@@ -164,8 +220,11 @@ class SqlStore:
     async def changes(self, room_id: str, since: int, limit: int) -> Changes:
         return await self._database.read(history.changes, room_id, since, limit)
 
-    async def mark_read(self, room_id: str, user_id: str, seq: int) -> int:
-        return await self._database.write(history.mark_read, room_id, user_id, seq)
+    async def mark_read(self, marks: Sequence[Mark]) -> list[Marked | ParleyError]:
+        return await self._database.write(history.mark_read, marks)
+
+    async def disown(self, room_id: str, user_id: str, after: int, limit: int) -> int | None:
+        return await self._database.write(history.disown, room_id, user_id, after, limit)
 
     async def search(self, query: Query) -> Found:
         is_behind = True

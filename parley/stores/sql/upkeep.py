@@ -4,41 +4,26 @@ Any number of nodes may run these steps at once: each takes what no other has lo
 and in the order of their ids, users after them, so that nobody waits in a circle.
 """
 
-from typing import Any
-
 from sqlalchemy import ColumnElement, Connection, delete, exists, or_, select, update
 
 from parley.ids import Time, to_ms
 from parley.models import Room
-from parley.stores.sql import counters, rooms, rows, search
-from parley.stores.sql.schema import members, messages, sessions, users
+from parley.stores.base import DELETED
+from parley.stores.sql import counters, rooms, search
+from parley.stores.sql.schema import connected, left_alone, members, messages, nodes, sessions, users
 from parley.stores.sql.schema import rooms as rooms_table
 
 
 def close_due_rooms(connection: Connection, at: Time, limit: int) -> list[Room]:
-    due = (
-        select(rooms_table)
-        .where(rooms_table.c.closed_at.is_(None), rooms_table.c.expires_at <= to_ms(at))
-        .order_by(rooms_table.c.id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-    )
-    closed = [close(connection, room, at) for room in connection.execute(due).all()]
+    closed: list[Room] = []
+    # One after the other, as each has an index of its own.
+    for due in (rooms_table.c.closed_at.is_(None) & (rooms_table.c.expires_at <= to_ms(at)), left_alone):
+        some = select(rooms_table).where(due).order_by(rooms_table.c.id).limit(limit - len(closed))
+        found = connection.execute(some.with_for_update(key_share=True, skip_locked=True)).all()
+        closed += [rooms.close(connection, room, at) for room in found]
     gone = sum(room.message_count for room in closed)
     counters.add(connection, {"rooms": -len(closed), "messages": -gone})
     return closed
-
-
-def close(connection: Connection, room: Any, at: Time) -> Room:
-    """Close a locked room. Its counts are the caller's to mend."""
-    values = {
-        "closed_at": to_ms(at),
-        "revision": room.revision + 1,
-        "settings_revision": room.revision + 1,
-    }
-    mine = rooms_table.c.id == room.id
-    connection.execute(update(rooms_table).where(mine).values(**values))
-    return rows.room(connection.execute(select(rooms_table).where(mine)).one())
 
 
 def expire_guests(connection: Connection, at: Time, idle_since: Time, limit: int) -> list[str]:
@@ -58,6 +43,21 @@ def expire_guests(connection: Connection, at: Time, idle_since: Time, limit: int
         connection.execute(update(users).where(users.c.id.in_(gone)).values(deleted_at=to_ms(at)))
         counters.add(connection, {"guests": -len(gone)})
     return gone
+
+
+def remove_user(connection: Connection, user_id: str, at: Time) -> None:
+    locked: set[str] = set()
+    while not _leaves(connection, user_id, locked, at):
+        locked |= set(rooms.lock_rooms_of(connection, [user_id]))
+    there = (users.c.id == user_id) & users.c.deleted_at.is_(None)
+    kind = connection.execute(select(users.c.kind).where(there).with_for_update()).scalar()
+    if kind is None:
+        return
+    connection.execute(delete(members).where(members.c.user_id == user_id, members.c.revision == 0))
+    connection.execute(delete(sessions).where(sessions.c.user_id == user_id))
+    unnamed = {"name": user_id, "display_name": DELETED, "folded_name": DELETED, "password_hash": None}
+    connection.execute(update(users).where(there).values(deleted_at=to_ms(at), **unnamed))
+    counters.add(connection, {"guests" if kind == "guest" else "users": -1})
 
 
 def _nothing_keeps(at: Time, idle_since: Time) -> ColumnElement[bool]:
@@ -84,6 +84,9 @@ def _leaves(connection: Connection, user_id: str, locked: set[str], at: Time) ->
 
 def purge(connection: Connection, before: Time, limit: int) -> int:
     counters.forget(connection, before)
+    dead = select(nodes.c.id).where(nodes.c.expires_at <= to_ms(before))
+    connection.execute(delete(connected).where(connected.c.node_id.in_(dead)))
+    connection.execute(delete(nodes).where(nodes.c.expires_at <= to_ms(before)))
     return (
         _purge_sessions(connection, before, limit)
         + _purge_users(connection, before, limit)

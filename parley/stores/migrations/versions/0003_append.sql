@@ -96,9 +96,9 @@ BEGIN
                     CONTINUE;
                 END IF;
             END IF;
-            -- The id may be there already, and then even somebody who has left gets the answer to it.
+            -- The id may be there already, and then whoever may see the room gets the answer to it.
             EXECUTE find INTO message USING here, change.id;
-            IF message.id IS NOT NULL THEN
+            IF message.id IS NOT NULL AND refusal IS DISTINCT FROM 'room_not_found' THEN
                 refusal := NULL;
             END IF;
             outcome := coalesce(refusal, 'stored');

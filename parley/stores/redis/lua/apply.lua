@@ -158,10 +158,10 @@ end
 
 local function apply(at)
   local what, id, user = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  if what == 'send' and seqs[id] then
+  local role = roles[user]
+  if what == 'send' and seqs[id] and (role or stranger ~= 'room_not_found') then
     return { seqs[id], value_at(seqs[id]), 0 }
   end
-  local role = roles[user]
   if not role then
     return stranger
   end

@@ -1,24 +1,35 @@
--- Makes a user a member: 1, 0 if they are one already, or the code of a refusal.
--- KEYS: room, members, member-revisions, roles, present. ARGV: user id, role, the membership.
+-- Makes a user a member: {the membership, the mark}, 0 if they are one already, 'moved' if another decision is
+-- due, or the code of a refusal.
+-- KEYS and ARGV: as `standing.lua` says, then KEYS: members, member-revisions, present, marks; ARGV: role, the
+-- membership, the most members that the server takes or ''.
 
-local room = redis.call('HMGET', KEYS[1], 'kind', 'closed_at', 'capacity', 'member_count', 'revision')
-local user, role = ARGV[1], ARGV[2]
+local room = redis.call('HMGET', KEYS[1], 'kind', 'closed_at', 'capacity', 'member_count')
+local user, role, json, most = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 if not room[1] or room[2] then
   return 'room_not_found'
 end
-if redis.call('HEXISTS', KEYS[4], user) == 1 then
+if has_moved() then
+  return 'moved'
+end
+if redis.call('HEXISTS', KEYS[2], user) == 1 then
   return 0
 end
-if room[3] and tonumber(room[4]) >= tonumber(room[3]) then
+local count = tonumber(room[4])
+if room[3] and count >= tonumber(room[3]) then
   return 'room_full'
 end
-local revision = 0
-if room[1] ~= 'public' then
-  revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
-  redis.call('ZADD', KEYS[3], revision, user)
+if most and count >= most then
+  return 'too_many'
 end
-redis.call('HSET', KEYS[2], user, string.format('%.0f', revision) .. ' ' .. ARGV[3])
-redis.call('HSET', KEYS[4], user, role)
+local revision
+if room[1] == 'public' then
+  local former = redis.call('HGET', KEYS[3], user)
+  revision = former and revision_of(former) or 0
+else
+  revision = redis.call('HINCRBY', KEYS[1], 'revision', 1)
+  redis.call('ZADD', KEYS[4], revision, user)
+end
+redis.call('HSET', KEYS[2], user, role)
 redis.call('ZADD', KEYS[5], 0, user)
 redis.call('HINCRBY', KEYS[1], 'member_count', 1)
-return 1
+return { set_member(KEYS[3], user, revision, json), redis.call('HGET', KEYS[6], user) }

@@ -1,7 +1,7 @@
--- Moves a read mark forward and returns where it is, or the code of a refusal.
+-- Moves a read mark forward: {where it is, 1 if it moved, how many members there are}, or the code of a refusal.
 -- KEYS: room, roles, marks. ARGV: user id, seq.
 
-local room = redis.call('HMGET', KEYS[1], 'kind', 'closed_at', 'last_seq')
+local room = redis.call('HMGET', KEYS[1], 'kind', 'closed_at', 'last_seq', 'member_count')
 if not room[1] or room[2] then
   return 'room_not_found'
 end
@@ -13,4 +13,4 @@ local after = math.max(before, math.min(tonumber(ARGV[2]), tonumber(room[3])))
 if after ~= before then
   redis.call('HSET', KEYS[3], ARGV[1], after)
 end
-return after
+return { after, after ~= before and 1 or 0, tonumber(room[4]) }

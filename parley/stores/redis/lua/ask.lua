@@ -1,0 +1,3 @@
+-- What the rules ask about. KEYS and ARGV: as `standing.lua` says.
+
+return standing()
