@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import redis_servers
+from tests.frames import undocumented
 
 # Tests ask faster than people do; those of the limit itself set one.
 os.environ.setdefault("PARLEY_RATE_LIMIT", "0")
@@ -15,3 +16,11 @@ os.environ.setdefault("PARLEY_RATE_LIMIT", "0")
 def _servers_end_with_the_run() -> Iterator[None]:
     yield
     redis_servers.end_servers()
+
+
+@pytest.fixture(autouse=True)
+def _every_frame_is_documented() -> Iterator[None]:
+    yield
+    found = undocumented.copy()
+    undocumented.clear()
+    assert not found

@@ -16,6 +16,10 @@ class NotAsDocumented(AssertionError):
     """A line that the document does not allow."""
 
 
+undocumented: list[NotAsDocumented] = []
+"""What servers sent in this test that the document does not allow: raised there, nobody would hear of it."""
+
+
 class Conversation:
     """One connection of a channel. It remembers what was asked, so that each answer is held against its own
     operation."""

@@ -21,6 +21,7 @@ from parley.realtime.feed import PlainFeed
 from parley.stores.memory import MemoryStore
 from parley.web import app as web
 from tests.acceptance.conftest import Member
+from tests.frames import FEED
 from tests.realtime.conftest import RecordingTransport, turn
 from tests.servers import ServerProcess, until
 
@@ -192,7 +193,7 @@ async def test_a_room_is_brought_to_a_node_only_while_somebody_listens_there(num
 
         await say("nobody listens")
         assert (bus.wanted, bus.brought) == (set(), 0)
-        transport = RecordingTransport()
+        transport = RecordingTransport(FEED)
         listener = PlainFeed(listening.realtime, transport, number, "guest")
         listener.opened()
         await until(lambda: transport.frames, what="the last messages")

@@ -1,7 +1,7 @@
 """A node in this process on the memory store, and clients that talk to it without sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -12,19 +12,8 @@ from parley.config import Settings
 from parley.node import Node
 from parley.realtime.session import Session
 from parley.stores.memory import MemoryStore
-from tests.frames import WS, Conversation, NotAsDocumented
+from tests.frames import WS, Conversation, NotAsDocumented, undocumented
 from tests.servers import until
-
-undocumented: list[NotAsDocumented] = []
-"""What servers sent in this test that the document does not allow: raised there, nobody would hear of it."""
-
-
-@pytest.fixture(autouse=True)
-def _every_frame_is_documented() -> Iterator[None]:
-    yield
-    found = undocumented.copy()
-    undocumented.clear()
-    assert not found
 
 
 class RecordingTransport:

@@ -14,6 +14,7 @@ from parley.realtime import protocol
 from parley.realtime.feed import PlainFeed
 from parley.realtime.protocol import Close
 from parley.stores.memory import MemoryStore
+from tests.frames import FEED
 from tests.realtime.conftest import Client, RecordingTransport, guest, make_node, turn
 from tests.servers import until
 
@@ -199,7 +200,7 @@ async def test_a_connection_that_ends_at_any_moment_leaves_nothing_behind(node: 
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_plain_feed_that_ends_at_any_moment_leaves_nothing_behind(node: Node, turns: int) -> None:
-    feed = PlainFeed(node.realtime, RecordingTransport(), "kitchen", "ann")
+    feed = PlainFeed(node.realtime, RecordingTransport(FEED), "kitchen", "ann")
     feed.opened()
     for _ in range(turns):
         await asyncio.sleep(0)

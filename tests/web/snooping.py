@@ -8,6 +8,7 @@ import msgspec
 
 from parley.models import Message, Room
 from parley.realtime.feed import PlainFeed
+from tests.frames import FEED
 from tests.realtime.conftest import Client, RecordingTransport
 from tests.servers import until
 from tests.web.world import Somebody, World
@@ -118,7 +119,7 @@ async def over_sockets(somebody: Somebody, room: Room, message: Message) -> list
 
 def plain_feed(world: World, room: Room) -> tuple[PlainFeed, RecordingTransport]:
     """Somebody without a token who follows a room by its plain feed."""
-    transport = RecordingTransport()
+    transport = RecordingTransport(FEED)
     feed = PlainFeed(world.node.realtime, transport, room.name or room.id, "Passer-by")
     feed.opened()
     return feed, transport

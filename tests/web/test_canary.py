@@ -4,6 +4,7 @@ import pytest
 
 from parley.models import Message, Room
 from parley.realtime.feed import PlainFeed
+from tests.frames import FEED
 from tests.realtime.conftest import RecordingTransport
 from tests.servers import until
 from tests.web.snooping import CANARY, everything, heard_by, plain_feed, revisions_of, settled
@@ -111,7 +112,7 @@ async def test_nobody_speaks_as_a_passer_by_where_not_everybody_may() -> None:
         for key in (room.name, room.id, direct.id):
             refused = await world.http.post("/messages", json=line | {"room": key})
             assert (refused.status_code, refused.json()["code"]) == (404, "room_not_found")
-            transport = RecordingTransport()
+            transport = RecordingTransport(FEED)
             feed = PlainFeed(world.node.realtime, transport, str(key), "Walker")
             feed.opened()
             feed.received("hello")
