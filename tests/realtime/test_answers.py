@@ -10,7 +10,8 @@ from parley.node import Node
 from parley.realtime import protocol
 from parley.realtime.answers import ANSWERS
 from parley.realtime.operations import OPS, AnyCommand, Command
-from tests.realtime.conftest import Client, undocumented
+from tests.frames import undocumented
+from tests.realtime.conftest import Client
 
 PASSWORD = {"password": "correct horse battery"}
 
