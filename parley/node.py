@@ -95,7 +95,7 @@ class Node:
             messages=messages,
             marks=marks,
             typing=typing,
-            own_data=OwnData(self.store, sessions, rooms),
+            own_data=OwnData(self.store, sessions, rooms, self.hub),
             stats=stats,
             rates=Rates(self.settings.rate_limit),
         )
@@ -103,6 +103,7 @@ class Node:
         self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, presence=presence, loop=loop)
         self.hub.on_live = self._want
         self.hub.on_announced = self._announced
+        self.hub.on_moved = presence.moved
         await self.bus.start(self._arrived)
         self._ending.push_async_callback(self.bus.stop)
         self._ending.push_async_callback(sessions.save)

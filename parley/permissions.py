@@ -6,8 +6,9 @@
 | join by oneself | everybody | nobody | nobody |
 | everything else | its members, by `MAY` | its members, by `MAY` | the two, by `MAY` |
 
-The two in a direct room are ordinary members of it, and stay: nobody is added or removed, nothing is
-changed, and nobody closes it. Whoever may not see a room is told that there is none.
+The two in a direct room are ordinary members of it, and stay while both are there: nobody is added or
+removed, nothing is changed, and nobody closes it. The door of a public room is open: whoever left it, or was
+shown the door, may come back, as a member. Whoever may not see a room is told that there is none.
 """
 
 from msgspec import UNSET
@@ -84,7 +85,7 @@ def may_remove(kind: RoomKind, by: Role | None, role: Role | None) -> None:
 
 def may_leave(kind: RoomKind, role: Role, *, owners: int, members: int) -> None:
     """Refuse to go where that would leave others without an owner. Raises `NotAllowed`."""
-    if kind == "direct":
+    if kind == "direct" and members > 1:
         raise NotAllowed("A direct room lasts as long as both of you.")
     if role is OWNER and owners == 1 and members > 1:
         raise NotAllowed("Make somebody else an owner first, or close the room.")

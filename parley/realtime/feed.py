@@ -155,6 +155,7 @@ class PlainFeed:
             line = self._lines.popleft()
             try:
                 core.rates.of_address(self._address)
+                core.messages.check(line)
                 user = await core.accounts.walk_in(self._name)
                 core.rates.of_user(user.id)
                 await core.rooms.join(user, self._room_id)

@@ -7,7 +7,7 @@ one turn of the event loop goes out as one frame, which is built once.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import structlog
@@ -48,6 +48,7 @@ class Hub:
         self.on_hole: Callable[[Feed], None] = lambda feed: None
         self.on_live: Callable[[str, bool], None] = lambda room_id, live: None
         self.on_announced: Callable[[str, bytes], None] = lambda room_id, line: None
+        self.on_moved: Callable[[User, Iterable[str]], None] = lambda user, room_ids: None
         self.elsewhere: set[str] = set()
         """Users who are connected to other nodes."""
         self._untold: list[Feed] = []
@@ -273,6 +274,10 @@ class Hub:
         """The user's sessions go on under another name, and say so."""
         for session in list(self.sessions.get(user.id, ())):
             session.renamed(user)
+
+    def moved(self, user: User, room_ids: Iterable[str]) -> None:
+        """Those who are in these rooms hear whether the user is online."""
+        self.on_moved(user, room_ids)
 
     def joined(self, user_id: str, room_id: str) -> None:
         """The user's sessions begin to follow a room."""

@@ -1,5 +1,6 @@
 """What the services tell the people who are connected; the hub answers to it."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from parley.events import RoomEvent
@@ -32,6 +33,9 @@ class Live(Protocol):
 
     def renamed(self, user: User) -> None:
         """Let the user's connections go on under another name, and tell those who share a room with them."""
+
+    def moved(self, user: User, room_ids: Iterable[str]) -> None:
+        """Tell those who are in these rooms whether the user is online."""
 
     def is_online(self, user_id: str) -> bool:
         """Whether the user has a connection."""

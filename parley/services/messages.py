@@ -92,6 +92,12 @@ class Messages:
             future.add_done_callback(partial(self._spoke, session, user))
         return future
 
+    def check(self, text: str, id: str | None = None) -> None:
+        """Refuse what `send` would refuse. Raises `EmptyMessage`, `MessageTooLong`, `InvalidField`."""
+        names.message_text(text, self._max_bytes)
+        if id is not None:
+            names.message_id(id)
+
     def edit(self, user: User, room_id: str, message_id: str, text: str) -> Future[Applied]:
         """Change the words of one's own message."""
         text = names.message_text(text, self._max_bytes)

@@ -11,8 +11,14 @@ _USER_NAME = re.compile(r"[^\W_](?:[^\W_]|[._-]){1,31}")
 MAX_NAME = 64
 MAX_EMOJI_BYTES = 64
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_JOINERS = {"\u200d", "\ufe0f"}
-"""Zero-width joiner and variation selector: invisible, and part of many an emoji."""
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that look like nothing."""
+_JOINER, _SELECTOR = "\u200d", "\ufe0f"
+_TAGS = {chr(each) for each in range(0xE0020, 0xE0080)}
+"""Invisible, and parts of many an emoji: after a flag, tags say whose it is."""
+_BLACK_FLAG = "\U0001f3f4"
+MAX_MARKS = 4
+"""Combining marks on one letter."""
 
 
 def folded(text: str) -> str:
@@ -36,6 +42,8 @@ def is_user_name(text: str) -> bool:
 def room_name(text: str) -> str:
     """A room's unique name: no spaces, no slash, and not shaped like an id. Raises `InvalidField`."""
     name = display_name(text, "name").casefold()
+    if len(name) > MAX_NAME or name in (".", ".."):
+        raise InvalidField(f"name: 1 to {MAX_NAME} characters are needed, not only dots.")
     if any(character.isspace() or character in "/?#\\" for character in name):
         raise InvalidField("name: a room's name has no spaces, slashes, `?` or `#`.")
     if as_id(name) is not None:
@@ -55,9 +63,28 @@ def display_name(text: str, field: str = "display_name") -> str:
     name = " ".join(unicodedata.normalize("NFC", text).split())
     if not name or len(name) > MAX_NAME:
         raise InvalidField(f"{field}: 1 to {MAX_NAME} characters are needed.")
-    if any(unicodedata.category(each) in _INVISIBLE and each not in _JOINERS for each in name):
+    if not _is_plain_to_see(name):
         raise InvalidField(f"{field}: control, invisible and bidirectional characters are not allowed.")
     return name
+
+
+def _is_plain_to_see(name: str) -> bool:
+    """Whether everything in a name shows, but for what holds an emoji together."""
+    before, marks, shows = "", 0, False
+    for each in name:
+        kind = unicodedata.category(each)
+        if each == _JOINER:
+            fine = before == _SELECTOR or (before != "" and unicodedata.category(before) in ("So", "Sk"))
+        elif each in _TAGS:
+            fine = before == _BLACK_FLAG or before in _TAGS
+        else:
+            fine = kind not in _INVISIBLE and each not in _BLANK
+        marks = marks + 1 if kind in ("Mn", "Me") else 0
+        if not fine or marks > MAX_MARKS:
+            return False
+        shows = shows or kind[0] in "LNPS"
+        before = each
+    return shows and before != _JOINER
 
 
 def message_text(text: str, max_bytes: int) -> str:

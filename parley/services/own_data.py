@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from parley.ids import now
 from parley.models import Device, Member, Message, Model, User
 from parley.services import names
+from parley.services.live import Live
 from parley.services.rooms import Rooms
 from parley.services.sessions import Caller, Sessions
 from parley.stores.base import Store
@@ -32,10 +33,11 @@ class Export(Model):
 class OwnData:
     """Everything of one user, wherever it lies."""
 
-    def __init__(self, store: Store, sessions: Sessions, rooms: Rooms) -> None:
+    def __init__(self, store: Store, sessions: Sessions, rooms: Rooms, live: Live) -> None:
         self._store = store
         self._sessions = sessions
         self._rooms = rooms
+        self._live = live
 
     async def export(self, caller: Caller, cursor: str | None) -> Export:
         """The caller's own data, page by page. Raises `InvalidField`."""
@@ -70,7 +72,8 @@ class OwnData:
         """
         user_id = caller.user.id
         await self._sessions.sign_out_others(caller)
-        for membership in await self._store.memberships_of(user_id):
+        memberships = await self._store.memberships_of(user_id)
+        for membership in memberships:
             if membership.left_at is None:
                 gone = await self._store.leave(membership.room_id, user_id, now())
                 if gone is not None:
@@ -78,6 +81,7 @@ class OwnData:
             await self._disown(membership.room_id, user_id)
         await self._store.remove_user(user_id, now())
         await self._sessions.sign_out(caller, everywhere=True, done=done, reason="account deleted")
+        self._live.moved(caller.user, [each.room_id for each in memberships])
 
     async def _disown(self, room_id: str, user_id: str) -> None:
         """Where everybody has to look anew, the room's next comparison with the store tells them."""

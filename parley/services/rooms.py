@@ -19,6 +19,8 @@ from parley.stores.base import Store
 from parley.stores.rules import too_many
 
 MAX_CACHED_NAMES = 10_000
+MAX_HEIRS = 1000
+"""Members among whom another owner is looked for."""
 MAX_CHANGES = 1000
 """Changed messages that are told one by one; who missed more is given the newest page."""
 
@@ -291,10 +293,23 @@ class Rooms:
             )
             self._live.announce(told)
         self._live.left(member.user_id, room.id)
+        if member.role is Role.OWNER and room.member_count:
+            await self._hand_over(room.id)
         if not room.member_count:
             closed = await self._store.close_room(room.id, now(), only_if_empty=True)
             if closed is not None:
                 self.closed(closed)
+
+    async def _hand_over(self, room_id: str) -> None:
+        """Where the last owner has gone for good, the one who is there longest becomes owner, moderators
+        first."""
+        there = await self._store.members(room_id, None, MAX_HEIRS)
+        if there and all(each.role is not Role.OWNER for each in there):
+            heir = min(there, key=lambda each: (list(Role).index(each.role), each.joined_at))
+            changed = await self._store.change_role(room_id, heir.user_id, Role.OWNER)
+            if changed is not None:
+                told = events.MemberChanged(room_id=room_id, revision=changed.revision, member=changed)
+                self._live.announce(told)
 
     async def change_role(self, user: User, key: str, member_id: str, role: str) -> Member:
         """Give a member another role. Raises `RoomNotFound`, `UserNotFound`, `NotAllowed`, `InvalidField`."""

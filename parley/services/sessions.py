@@ -23,8 +23,9 @@ ACCESS_SECONDS = 900
 PERSON_SECONDS = 30 * 24 * 3600
 """How long a person stays signed in without coming back."""
 
-KEPT_SECONDS = 60
-"""How long a guest's session lasts that an open room keeps, until it is looked at again."""
+KEPT_SECONDS = 2
+"""How long a guest's session lasts that an open room keeps, until it is looked at again: so much longer than
+it should may a connection go on."""
 
 GRACE_MS = 30_000
 """How long a refresh token that was used is answered with the same pair again: the answer may have been lost,

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from parley.errors import ParleyError
-from parley.models import Message
+from parley.models import Message, Role
+from parley.permissions import may_send
 from parley.web.answers import reply
 from parley.web.callers import CoreOf, node_of
 from parley.web.schemas import OneLiner
@@ -31,9 +32,11 @@ WELCOME = """<!doctype html>
 )
 async def say(body: OneLiner, core: CoreOf) -> Response:
     """Post as a guest of that name into a public room; both are made on first use."""
+    core.messages.check(body.text, body.id)  # before anything is made for it
     user = await core.accounts.walk_in(body.user)
     core.rates.of_user(user.id)
     room = await core.rooms.ensure(body.room, user)
+    may_send(Role.MEMBER, read_only=room.read_only)
     await core.rooms.join(user, room.id)
     applied = await core.messages.send(user, room.id, body.text, id=body.id)
     return reply(applied.message, 201 if applied.fresh else 200)

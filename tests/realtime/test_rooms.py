@@ -236,6 +236,7 @@ async def test_another_name_is_used_at_once(node: Node, ann: Client, bob: Client
 
 
 async def test_who_removes_themselves_leaves_only_words(node: Node, ann: Client, bob: Client) -> None:
+    await heard(ann, "presence.changed")
     room_id = await study_of(ann, bob)
     await heard(bob, "room.added")
     await bob.ask(op="message.send", room=room_id, text="mine")
@@ -254,6 +255,26 @@ async def test_who_removes_themselves_leaves_only_words(node: Node, ann: Client,
     [message] = page["ok"]["items"]
     assert (message["text"], message["author_name"]) == ("mine", "deleted user")
     assert await code_of(ann, op="user.see", user=bob.session.user.id) == "user_not_found"
+    gone = [each for each in await heard(ann, "presence.changed", 2) if not each["online"]]
+    assert {each["user_id"] for each in gone} == {bob.session.user.id}  # once per room that they shared
+
+
+async def test_where_the_last_owner_goes_for_good_another_is_found(
+    node: Node, ann: Client, bob: Client
+) -> None:
+    cleo = await guest(node, "Cleo")
+    await cleo.hello()
+    room_id = await study_of(ann, cleo, bob)
+    await heard(bob, "room.added")
+    await ann.ask(op="member.change", room=room_id, user=bob.session.user.id, role="moderator")
+    direct = (await ann.ask(op="room.direct", user=cleo.session.user.id))["ok"]["room"]["id"]
+    assert await code_of(cleo, op="room.leave", room=direct) == "not_allowed"
+    await ann.ask(op="account.delete")
+    changed = (await heard(cleo, "member.changed", 2))[-1]
+    assert (changed["member"]["user_id"], changed["member"]["role"]) == (bob.session.user.id, "owner")
+    assert (await bob.ask(op="room.close", room=room_id))["ok"] == {}
+    assert (await cleo.ask(op="room.leave", room=direct))["ok"] == {}
+    assert await code_of(cleo, op="room.see", room=direct) == "room_not_found"
 
 
 async def test_nobody_makes_themselves_an_owner(ann: Client, bob: Client) -> None:

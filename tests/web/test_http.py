@@ -165,3 +165,16 @@ def test_the_api_page_loads_nothing_from_elsewhere(server: ServerProcess) -> Non
 def test_health_is_told_outside_the_prefix(server: ServerProcess) -> None:
     assert httpx2.get(f"{server.url}/healthz").json() == {"status": "alive"}
     assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ready"}
+
+
+def test_a_one_liner_that_is_refused_makes_nothing(ann: Person, server: ServerProcess) -> None:
+    room, speaker = f"room-{uuid4().hex[:8]}", f"john-{uuid4().hex[:8]}"
+    news = ann.post("/rooms", json={"name": f"news-{room}", "read_only": True}).json()
+    for body, code in (
+        ({"user": speaker, "room": room, "text": ""}, "empty_message"),
+        ({"user": speaker, "room": room, "text": "hi", "id": "7"}, "invalid_field"),
+        ({"user": speaker, "room": news["name"], "text": "hi"}, "read_only_room"),
+    ):
+        assert httpx2.post(f"{server.url}/messages", json=body).json()["code"] == code
+    assert ann.get(f"/rooms/{room}").status_code == 404
+    assert len(ann.get(f"/rooms/{news['id']}/members").json()["items"]) == 1

@@ -17,7 +17,7 @@ MAX_TRIES = 5
 @dataclass(frozen=True)
 class Standing:
     """What the rules ask about in a room: the role of who asks and that of whom it is about. `owners` and
-    `members` are counted where the latter is an owner, and are 2 for any more."""
+    `members` are counted where the latter is an owner or the room is direct, and are 2 for any more."""
 
     kind: RoomKind
     by: Role | None

@@ -1,5 +1,5 @@
 -- What the rules of a room ask about, as one text: its kind, the role of who asks, that of whom it is about, and
--- where this is an owner, how many owners and members there are, 2 for any more. '' if the room is not open.
+-- where this is an owner or the room is direct, how many owners and members there are, 2 for any more. '' if the room is not open.
 -- KEYS begin with: room, roles. ARGV begin with: who asks or '', what was seen before or '', whom it is about.
 local function standing()
   local room = redis.call('HMGET', KEYS[1], 'kind', 'closed_at', 'member_count')
@@ -8,7 +8,7 @@ local function standing()
   end
   local roles = redis.call('HMGET', KEYS[2], ARGV[1], ARGV[3])
   local owners, members = 0, 0
-  if roles[2] == 'owner' then
+  if roles[2] == 'owner' or room[1] == 'direct' then
     for _, role in ipairs(redis.call('HVALS', KEYS[2])) do
       owners = owners + (role == 'owner' and 1 or 0)
     end
