@@ -28,7 +28,7 @@ venv: $(VENV)/.runtime ## Make .venv with the parley command
 
 .PHONY: test
 test: $(VENV)/.dev ## Run all tests (ARGS="-k name" goes to pytest)
-	@scripts/test-servers postgresql redis strace curl
+	@scripts/test-servers postgresql redis rabbitmq strace curl
 	@$(BIN)/pytest $(ARGS)
 
 .PHONY: test-quick

@@ -35,6 +35,24 @@ def store_from(settings: Settings) -> Store:
 
 
 def _bus(settings: Settings) -> Bus:
+    """The bus that the settings name. Raises `StartError` for a URL that makes no sense."""
+    url = settings.bus
+    if url.startswith(("redis://", "rediss://")):
+        from parley.buses.redis import RedisBus
+
+        return RedisBus(url)
+    if url.startswith(("amqp://", "amqps://")):
+        from parley.buses.rabbitmq import RabbitBus
+
+        return RabbitBus(url)
+    if url.startswith("kafka://"):
+        from parley.buses.kafka import KafkaBus
+
+        return KafkaBus(url)
+    if url.startswith("postgresql://"):
+        from parley.buses.postgres import PostgresBus
+
+        return PostgresBus(url)
     from parley.buses.memory import MemoryBus
 
     return MemoryBus()

@@ -31,7 +31,11 @@ class Settings(BaseSettings):
         description="where the chat lives: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, "
         "redis://HOST, rediss://HOST or memory://",
     )
-    bus: str = Field("memory://", description="how nodes talk to each other: memory://")
+    bus: str = Field(
+        "memory://",
+        description="how nodes talk to each other: memory:// (there is only one), redis://HOST, "
+        "amqp://USER:PASSWORD@HOST/VHOST, kafka://HOST:PORT or postgresql://USER:PASSWORD@HOST/DATABASE",
+    )
     secret: SecretStr | None = Field(None, description="key for signing; made and kept on the first start")
     guests: bool = Field(True, description="whether people may come in with only a name")
     registration: bool = Field(True, description="whether people may make an account")
@@ -72,7 +76,9 @@ class Settings(BaseSettings):
     @field_validator("bus")
     @classmethod
     def _known_bus(cls, url: str) -> str:
-        return _with_scheme(url, {"memory"})
+        if url.startswith("memory://") and url != "memory://":
+            raise ValueError("must be memory:// and nothing more, or another bus")
+        return _with_scheme(url, {"amqp", "amqps", "kafka", "memory", "postgresql", "redis", "rediss"})
 
 
 def _with_scheme(url: str, known: set[str]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import redis_servers
+from tests import kafka_server, rabbitmq_server, redis_servers
 from tests.frames import undocumented
 
 # Tests ask faster than people do; those of the limit itself set one.
@@ -15,7 +15,8 @@ os.environ.setdefault("PARLEY_RATE_LIMIT", "0")
 @pytest.fixture(scope="session", autouse=True)
 def _servers_end_with_the_run() -> Iterator[None]:
     yield
-    redis_servers.end_servers()
+    for servers in (redis_servers, rabbitmq_server, kafka_server):
+        servers.end_servers()
 
 
 @pytest.fixture(autouse=True)

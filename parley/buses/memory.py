@@ -5,7 +5,7 @@ Several buses made with the same `Exchange` are as many nodes in one process, wh
 
 import asyncio
 
-from parley.buses.base import Deliver
+from parley.buses.base import EVERYTHING, Deliver
 
 
 class Exchange:
@@ -19,8 +19,10 @@ class MemoryBus:
     """Keeps the promises of `Bus` within one process. Delivers in the next turn of the loop, in order."""
 
     def __init__(self, exchange: Exchange | None = None) -> None:
+        self.breaks = self.garbage = self.received_frames = self.dropped_payloads = 0
+        self.published_frames = self.published_payloads = self.published_bytes = 0
         self._exchange = exchange or Exchange()
-        self._wanted: set[str] = set()
+        self._wanted = {EVERYTHING}
         self._deliver: Deliver | None = None
 
     async def start(self, deliver: Deliver) -> None:
@@ -32,6 +34,12 @@ class MemoryBus:
         self._exchange.buses.remove(self)
 
     def publish(self, topic: str, payload: bytes) -> None:
+        if self._deliver is None:
+            self.dropped_payloads += 1
+            return
+        self.published_frames += 1
+        self.published_payloads += 1
+        self.published_bytes += len(payload)
         for bus in self._exchange.buses:
             if bus is not self and topic in bus._wanted:
                 asyncio.get_running_loop().call_soon(bus._arrived, topic, payload)
@@ -46,5 +54,6 @@ class MemoryBus:
         return self._deliver is not None
 
     def _arrived(self, topic: str, payload: bytes) -> None:
+        self.received_frames += 1
         if self._deliver is not None and topic in self._wanted:
             self._deliver(topic, payload)
