@@ -35,6 +35,11 @@ test: $(VENV)/.dev ## Run all tests (ARGS="-k name" goes to pytest)
 test-quick: $(VENV)/.dev ## Run the tests that are not slow and need no other server
 	@$(BIN)/pytest -m "not slow and not servers" $(ARGS)
 
+.PHONY: test-delivery
+test-delivery: $(VENV)/.dev ## Run the delivery matrix, every fault at length, and print its table
+	@scripts/test-servers postgresql redis rabbitmq
+	@PARLEY_TEST_DELIVERY=long $(BIN)/pytest tests/delivery $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Look for mistakes, wrong types and imports that point outward
 	@$(BIN)/ruff check .
@@ -54,9 +59,10 @@ format-check: $(VENV)/.dev ## Say what `make format` would change
 check: format-check lint test ## Everything that CI runs
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure how many messages a second each store takes (ARGS="--seconds 2")
-	@scripts/test-servers postgresql redis
+bench: $(VENV)/.dev ## Measure every store, and two nodes over every bus (ARGS="--seconds 2")
+	@scripts/test-servers postgresql redis rabbitmq
 	@$(BIN)/python scripts/bench-stores $(ARGS)
+	@$(BIN)/python scripts/bench-nodes $(ARGS)
 
 .PHONY: docker docker-up docker-down proto
 docker: ## Build the container image (later)

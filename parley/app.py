@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from parley.buses.base import Bus
 from parley.config import Settings
+from parley.integration.outside import Outside
 from parley.node import Node
 from parley.stores.base import Store
 from parley.web import app as web
@@ -11,7 +12,7 @@ from parley.web import app as web
 
 def node_from(settings: Settings) -> Node:
     """A node on the store and bus that the settings name."""
-    return Node(settings, store_from(settings), _bus(settings))
+    return Node(settings, store_from(settings), bus_from(settings), _outside(settings))
 
 
 def app_from(settings: Settings) -> FastAPI:
@@ -34,7 +35,7 @@ def store_from(settings: Settings) -> Store:
     return SqlStore(settings.store, synchronous=settings.sqlite_synchronous)
 
 
-def _bus(settings: Settings) -> Bus:
+def bus_from(settings: Settings) -> Bus:
     """The bus that the settings name. Raises `StartError` for a URL that makes no sense."""
     url = settings.bus
     if url.startswith(("redis://", "rediss://")):
@@ -56,3 +57,18 @@ def _bus(settings: Settings) -> Bus:
     from parley.buses.memory import MemoryBus
 
     return MemoryBus()
+
+
+def _outside(settings: Settings) -> Outside | None:
+    """How other services are reached: over the broker of the bus, where it can keep what they are told."""
+    url = settings.bus
+    if url.startswith(("amqp://", "amqps://")):
+        from parley.integration import rabbitmq
+
+        return Outside(lambda: rabbitmq.RabbitEvents(url), lambda: rabbitmq.RabbitPosts(url), rabbitmq.reason)
+    if url.startswith("kafka://"):
+        from parley.integration import kafka
+
+        servers = kafka.servers_of(url)
+        return Outside(lambda: kafka.KafkaEvents(servers), lambda: kafka.KafkaPosts(servers), kafka.reason)
+    return None

@@ -47,13 +47,21 @@ def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on")] = None,
     port: Annotated[int | None, typer.Option(help="port to listen on")] = None,
     store: StoreUrl = None,
+    workers: Annotated[int | None, typer.Option(help="processes that share the port")] = None,
 ) -> None:
     """Start the server. Ctrl-C ends it and loses nothing."""
-    from parley import config, server, telemetry
+    from parley import config, telemetry
 
-    settings = config.read(host=host, port=port, store=store)
+    settings = config.read(host=host, port=port, store=store, workers=workers)
+    config.check(settings)
     telemetry.configure(settings.log_format)
-    raise typer.Exit(server.serve(settings))
+    if settings.workers == 1:
+        from parley import server
+
+        raise typer.Exit(server.serve(settings))
+    from parley import workers as several
+
+    raise typer.Exit(several.serve(settings))
 
 
 @cli.command()

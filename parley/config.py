@@ -4,6 +4,7 @@ Every setting is a `PARLEY_…` variable; `PARLEY_…_FILE` names a file that ho
 in Parley reads the environment.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from parley.security import masked as masked
 
 PREFIX = "PARLEY_"
 
+_SHARED_STORE = "set PARLEY_STORE to postgresql:// or redis://"
+
 
 class Settings(BaseSettings):
     """Everything that an operator can choose. The defaults run with nothing set."""
@@ -26,6 +29,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port for HTTP and WebSocket (0: any free one)")
+    workers: int = Field(1, ge=1, le=64, description="processes of `parley serve` that share the port")
     store: str = Field(
         "sqlite:///parley.db",
         description="where the chat lives: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DATABASE, "
@@ -34,7 +38,8 @@ class Settings(BaseSettings):
     bus: str = Field(
         "memory://",
         description="how nodes talk to each other: memory:// (there is only one), redis://HOST, "
-        "amqp://USER:PASSWORD@HOST/VHOST, kafka://HOST:PORT or postgresql://USER:PASSWORD@HOST/DATABASE",
+        "rediss://HOST, amqp://USER:PASSWORD@HOST/VHOST, amqps://…, kafka://HOST:PORT or "
+        "postgresql://USER:PASSWORD@HOST/DATABASE",
     )
     secret: SecretStr | None = Field(None, description="key for signing; made and kept on the first start")
     guests: bool = Field(True, description="whether people may come in with only a name")
@@ -104,6 +109,29 @@ def read(**flags: Any) -> Settings:
         raise StartError("bad settings: " + "; ".join(bad)) from None
 
 
+def check(settings: Settings) -> None:
+    """Raises `StartError` if a server cannot work with these together; it names all that is in its way."""
+    store, bus = (url.partition(":")[0] for url in (settings.store, settings.bus))
+    reasons = []
+    if settings.workers > 1 and store == "sqlite":
+        reasons.append(f"an SQLite file belongs to one process, so {_SHARED_STORE}")
+    if settings.workers > 1 and store == "memory":
+        reasons.append(f"each would have a chat of its own, so {_SHARED_STORE}")
+    if settings.workers > 1 and bus == "memory":
+        reasons.append(
+            "the bus memory:// stays within one process, so set PARLEY_BUS to redis://, amqp://, kafka:// or "
+            "postgresql://"
+        )
+    if reasons:
+        raise StartError(f"{settings.workers} workers are impossible here: {'; '.join(reasons)}")
+    # RabbitMQ and Kafka are also for other services, which one node may have.
+    if store in ("memory", "sqlite") and bus in ("redis", "rediss", "postgresql"):
+        raise StartError(
+            f"the bus {bus}:// is for several nodes, which cannot share the store {store}: {_SHARED_STORE}, "
+            "or PARLEY_BUS to memory://"
+        )
+
+
 def _from_files() -> dict[str, str]:
     """What `PARLEY_…_FILE` variables point to, where the setting itself is not given."""
     found = {}
@@ -116,6 +144,21 @@ def _from_files() -> dict[str, str]:
             except OSError as error:
                 raise StartError(f"{variable}_FILE: {error.strerror}: {path}") from None
     return found
+
+
+def packed(settings: Settings) -> str:
+    """All of it in one line, secrets too, for another process; see `unpacked`."""
+    return json.dumps(
+        {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in settings
+        }
+    )
+
+
+def unpacked(line: str) -> Settings:
+    """The very same settings, whatever the environment and `.env` say by now."""
+    return Settings(_env_file=None, **json.loads(line))
 
 
 def shown(settings: Settings) -> dict[str, str]:

@@ -167,8 +167,6 @@ MessageEvent = MessageSent | MessageEdited | MessageDeleted | MessageReacted
 RoomEvent = MessageEvent | MemberJoined | MemberLeft | MemberChanged | RoomChanged | RoomChanges
 """What moves a room from one revision to a later one."""
 
-_decode = msgspec.json.Decoder(RoomEvent).decode
-
 Event = (
     RoomEvent
     | RoomReset
@@ -192,6 +190,13 @@ _OF_CHANGE: dict[type[Change], type[MessageEvent]] = {
 def of_change(change: Change, message: Message) -> MessageEvent:
     """The event that tells of `change`, after which the message is as given."""
     return _OF_CHANGE[type(change)](room_id=message.room_id, revision=message.revision, message=message)
+
+
+def again(message: Message) -> RoomChanges:
+    """The event that tells of a message that was stored before, as it is now: somebody may have changed it
+    meanwhile, and those who know it must not take it for a new one."""
+    changes = Changes(revision=message.revision, messages=[message])
+    return of_changes(message.room_id, message.revision - 1, changes)
 
 
 def messages_of(event: RoomEvent) -> Sequence[Message]:
@@ -246,7 +251,13 @@ def of_reset(room_id: str, changes: Changes, reason: ResetReason) -> RoomReset:
     )
 
 
-def decode(line: bytes) -> RoomEvent:
-    """Read an event that another node encoded. Raises `ValueError`."""
-    event: RoomEvent = _decode(line)
+HandedOn = RoomEvent | RoomClosed | ReadMarked | TypingStarted | TypingStopped
+"""What nodes hand on to those who follow a room elsewhere."""
+
+_decode = msgspec.json.Decoder(HandedOn).decode
+
+
+def decode(line: bytes) -> HandedOn:
+    """Read an event that another node handed on. Raises `ValueError`."""
+    event: HandedOn = _decode(line)
     return event

@@ -84,8 +84,8 @@ class User(Model):
 class Session(Model):
     """Somebody signed in on one device, and when that ends. `label` says which device.
 
-    A guest's one token is known by its SHA-256. A person's tokens name their session; `generation` counts how
-    often the refresh token was changed for a new one, the last time at `rotated_at`.
+    Tokens name their session. A guest's one token is known by its SHA-256; of a person's, `generation` counts
+    how often the refresh token was changed for a new one, the last time at `rotated_at`.
     """
 
     id: str

@@ -1,22 +1,28 @@
 """One running server: its store and bus, the services over them and the connections of this process."""
 
 import asyncio
-from collections.abc import Callable
+import math
+import random
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from secrets import token_urlsafe
 
 import structlog
 
-from parley import background, events, transfer
+from parley import background, transfer
 from parley.buses.base import Bus
 from parley.config import Settings
 from parley.errors import ParleyError, RoomNotFound
 from parley.ids import new_id, now
+from parley.integration.outside import Outside
 from parley.models import Change
+from parley.realtime.everywhere import ROOM, USER, Everywhere
 from parley.realtime.hub import Hub
-from parley.realtime.presence import Presence
+from parley.realtime.presence import NODES, Presence
+from parley.realtime.recheck import Recheck
 from parley.realtime.repair import Repair
 from parley.realtime.resume import Resume
+from parley.realtime.rounds import Rounds
 from parley.realtime.session import Session
 from parley.realtime.transport import Realtime
 from parley.services.accounts import Accounts
@@ -42,14 +48,20 @@ WATCH_SECONDS = 5.0
 STEP_SECONDS = 1.0
 """How often session ends are written down and ended sessions looked for."""
 
+PART_SECONDS = 0.05
+"""How often some clients are sent away while a node drains."""
+AT_LEAST = 20
+"""So many of them each time, so that a small node ends at once."""
+
 
 class Node:
     """One process of a chat. `start` and `stop` each run once, on the event loop."""
 
-    def __init__(self, settings: Settings, store: Store, bus: Bus) -> None:
+    def __init__(self, settings: Settings, store: Store, bus: Bus, outside: Outside | None = None) -> None:
         self.settings = settings
         self.store = store
         self.bus = bus
+        self.outside = outside
         self.origins = frozenset(each.strip() for each in settings.origins.split(",") if each.strip())
         self.state = "starting"
         self.on_death: Callable[[str], None] = lambda name: None
@@ -70,23 +82,25 @@ class Node:
         self._ending.push_async_callback(self.store.close)
         await transfer.claim(self.store)
         self.hub = Hub(loop)
-        rooms = Rooms(self.store, self.settings, self.hub)
+        presence = Presence(self.hub, self.store, self.bus, new_id())
+        self.everywhere = live = Everywhere(self.hub, self.bus, presence)
+        rooms = Rooms(self.store, self.settings, live)
+        live.on_closed = rooms.forget
         self.journal = Journal(
-            self.store, self.hub.announce, refused=self._refused, max_batch=self.settings.journal_batch
+            self.store, live.announce, refused=self._refused, max_batch=self.settings.journal_batch
         )
         self.repair = Repair(self.store, self.hub)
         await rooms.open_lobby()
         secret = await self._secret()
-        sessions = Sessions(self.store, self.settings, self.hub, secret)
+        sessions = Sessions(self.store, self.settings, live, secret)
         passwords = Passwords()
         self._ending.callback(passwords.close)
-        accounts = Accounts(self.store, self.settings, self.hub, sessions, passwords, rooms)
-        typing = Typing(rooms, self.hub)
+        accounts = Accounts(self.store, self.settings, live, sessions, passwords, rooms)
+        typing = Typing(rooms, live)
         self._ending.callback(typing.close)
-        marks = Marks(self.store, rooms, self.hub)
+        marks = Marks(self.store, rooms, live)
         messages = Messages(self.store, self.journal, rooms, marks, sessions, typing, self.settings)
-        stats = Statistics(self.store, self.settings, self.hub)
-        presence = Presence(self.hub, self.store, new_id())
+        stats = Statistics(self.store, self.settings, live)
         self.core = Core(
             store=self.store,
             accounts=accounts,
@@ -95,31 +109,41 @@ class Node:
             messages=messages,
             marks=marks,
             typing=typing,
-            own_data=OwnData(self.store, sessions, rooms, self.hub),
+            own_data=OwnData(self.store, sessions, rooms, live),
             stats=stats,
             rates=Rates(self.settings.rate_limit),
         )
         resume = Resume(self.hub, self.repair)
         self.realtime = Realtime(core=self.core, hub=self.hub, resume=resume, presence=presence, loop=loop)
-        self.hub.on_live = self._want
-        self.hub.on_announced = self._announced
-        self.hub.on_moved = presence.moved
-        await self.bus.start(self._arrived)
+        recheck = Recheck(self.store, self.hub, self._is_alone)
+        self._of_rooms = Rounds(self.repair.compare, self._hears_all)
+        self._of_users = Rounds(recheck.look, self._hears_all)
+        recheck.on_early = self._of_users.ask
+        live.on_look = self._look
+        self.bus.on_subscribed = self._subscribed
+        self.bus.want(NODES)
+        await self.bus.start(live.arrived)
         self._ending.push_async_callback(self.bus.stop)
+        if self.outside is not None:
+            live.on_stored = self.outside.publish
+            self._ending.push_async_callback(self.outside.stop)
         self._ending.push_async_callback(sessions.save)
         self._ending.push_async_callback(marks.stop)
         self._ending.push_async_callback(presence.stop)
-        self.repair.start(self._died)
         self._ending.push_async_callback(self.repair.stop)
         housekeeping = Housekeeping(self.store, self.settings, rooms.closed)
         for name, work in (
             ("sessions", self._keep_sessions()),
             ("housekeeping", housekeeping.run()),
             ("presence", presence.run()),
+            ("repair", self._of_rooms.run()),
+            ("recheck", self._of_users.run()),
             ("store", self._watch_store()),
         ):
             self._ending.push_async_callback(background.stop, background.start(work, name, self._died))
         self.journal.start(self._died)
+        if self.outside is not None:
+            self.outside.start(self.core, self._died)
         self._ending.push_async_callback(self.drain)
 
     async def _secret(self) -> str:
@@ -128,35 +152,61 @@ class Node:
         return given.get_secret_value() if given else await self.store.keep("secret", token_urlsafe(32))
 
     async def drain(self) -> None:
-        """Take nothing new, write what was taken and send the clients away to come back."""
+        """Take nothing new, write what was taken and send the clients away to come back: over up to half of
+        `drain_seconds`, as all of them at once would be a storm for the nodes that they go to. Until it is
+        their turn they hear what happens."""
         if self.realtime.draining:
             return
+        until = asyncio.get_running_loop().time() + self.settings.drain_seconds / 2
         self.realtime.draining = True
+        self.realtime.presence.leave()
         self.state = "draining"
         await self.journal.stop(self.settings.drain_seconds)
         await asyncio.sleep(0)  # the last acknowledgements go out before the goodbyes
         await asyncio.sleep(0)
-        for client in list(self.realtime.clients):
-            client.restart()
+        await self._part_with_all(until)
+
+    async def _part_with_all(self, until: float) -> None:
+        """Send the clients away in random order, as many at a time as makes the last ones go by then."""
+        clients = list(self.realtime.clients)
+        random.shuffle(clients)
+        while clients:
+            steps = (until - asyncio.get_running_loop().time()) / PART_SECONDS
+            together = max(AT_LEAST, math.ceil(len(clients) / max(1, steps)))
+            for client in clients[:together]:
+                client.restart()
+            del clients[:together]
+            if clients:
+                await asyncio.sleep(PART_SECONDS)
 
     async def stop(self) -> None:
         """Drain, and let go of everything, the last started first."""
         await self._ending.aclose()
         self.state = "stopped"
 
-    def _announced(self, room_id: str, line: bytes) -> None:
-        self.bus.publish(f"room:{room_id}", line)
+    def _is_alone(self) -> bool:
+        """Whether nothing can have happened on another node."""
+        return self.bus.is_alone and not self.realtime.presence.others
 
-    def _arrived(self, topic: str, payload: bytes) -> None:
-        try:
-            event = events.decode(payload)
-        except ValueError:
-            log.warning("a bus frame made no sense", topic=topic, bytes=len(payload))
+    def _hears_all(self) -> bool:
+        """Whether what other nodes say arrives here, as far as is known."""
+        return self.bus.healthy() and not self.realtime.presence.unheard()
+
+    def _subscribed(self, topics: Iterable[str]) -> None:
+        """What happened before these topics began to arrive was not heard here."""
+        for topic in topics:
+            self._look(topic)
+
+    def _look(self, topic: str) -> None:
+        """Something that was said of a topic did not arrive."""
+        if topic.startswith(ROOM):
+            self._of_rooms.ask(topic.removeprefix(ROOM))
+        elif topic.startswith(USER):
+            self._of_users.ask(topic.removeprefix(USER))
         else:
-            self.hub.deliver(event, payload)
-
-    def _want(self, room_id: str, live: bool) -> None:
-        (self.bus.want if live else self.bus.unwant)(f"room:{room_id}")
+            self._of_rooms.ask_all()
+            self._of_users.ask_all()
+            self.realtime.presence.doubt()
 
     def _died(self, name: str) -> None:
         self.state = "broken"

@@ -17,9 +17,20 @@ OPAQUE = "parley_"
 REFRESH = "parley_refresh_"
 
 
-def new_token() -> str:
-    """An opaque token of 256 random bits. The prefix lets scanners of leaked secrets find it."""
-    return OPAQUE + secrets.token_urlsafe(32)
+def new_token(session_id: str) -> str:
+    """An opaque token of 256 random bits, which names its session. The prefix lets scanners of leaked secrets
+    find it."""
+    return f"{OPAQUE}{session_id}.{secrets.token_urlsafe(32)}"
+
+
+def session_of_token(token: str) -> str:
+    """The session that an opaque token names, truly or not."""
+    return token.removeprefix(OPAQUE).partition(".")[0]
+
+
+def is_token_of(token: str, hash_: bytes) -> bool:
+    """Whether it is the token that was hashed so."""
+    return hmac.compare_digest(token_hash(token), hash_)
 
 
 def token_hash(token: str) -> bytes:

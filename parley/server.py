@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import structlog
@@ -15,7 +16,7 @@ import uvloop
 
 from parley.app import node_from
 from parley.config import Settings, masked
-from parley.errors import StartError
+from parley.listening import BACKLOG, listen, url_of
 from parley.node import Node
 from parley.realtime.transport import PING_SECONDS, PONG_SECONDS
 from parley.web import app as web
@@ -30,20 +31,46 @@ class Server(uvicorn.Server):
     """Uvicorn, with the node's own way to end: what was acknowledged is safe, and clients are told to come
     back."""
 
-    def __init__(self, config: uvicorn.Config, node: Node) -> None:
-        super().__init__(config)
+    title = "parley"
+    """What ends, in the log."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(_config(node))
         self._node = node
+        self._ready: Callable[[], None] = lambda: None
         self.failed = False
         node.on_death = self._give_up
 
+    async def serve_on(self, listening: socket.socket, ready: Callable[[], None]) -> int:
+        """Start the node, serve until a signal says otherwise, stop the node; the exit code.
+
+        `ready` is called once connections and signals are taken. The socket is closed at the end. Raises
+        `StartError`.
+        """
+        self._ready = ready
+        try:
+            await self._node.start()
+            collect_rarely()
+            _allow_many_connections()
+            await self.serve([listening])
+        finally:
+            listening.close()
+            await self._node.stop()
+        return 1 if self.failed else 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        log.info("parley is stopping")
+        log.info(f"{self.title} is stopping")
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
+        until = asyncio.get_running_loop().time() + self._node.settings.drain_seconds
         await self._node.drain()
         # Each client is given the time to hear why it is sent away.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._node.settings.drain_seconds):
+            async with asyncio.timeout_at(until):
                 while self.server_state.tasks and not self.force_exit:
                     await asyncio.sleep(0.02)
         await super().shutdown(sockets)
@@ -76,7 +103,40 @@ def serve(settings: Settings) -> int:
     return uvloop.run(run(node_from(settings)))
 
 
-def _collect_rarely() -> None:
+def _allow_many_connections() -> None:
+    """Take all the open files that the system lets a process have; each connection is one."""
+    with contextlib.suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+async def run(node: Node) -> int:
+    """Listen, start a node, serve it until a signal says otherwise, stop it. Raises `StartError`."""
+    listening = listen(node.settings.host, node.settings.port)
+    url, store = url_of(listening), masked(node.settings.store)
+    code = await Server(node).serve_on(listening, lambda: log.info("parley is ready", url=url, store=store))
+    log.info("parley has stopped")
+    return code
+
+
+def _config(node: Node) -> uvicorn.Config:
+    return uvicorn.Config(
+        web.create(node),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        backlog=BACKLOG,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        timeout_graceful_shutdown=max(1, round(node.settings.drain_seconds)),
+        server_header=False,
+    )
+
+
+def collect_rarely() -> None:
     """Let the garbage collector leave alone what the start has made, and look for cycles now and then only.
 
     Nothing that is made for a message lies in a cycle; looking for some took a seventh of the time.
@@ -84,46 +144,3 @@ def _collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-async def run(node: Node) -> int:
-    """Start a node, serve it until a signal says otherwise, stop it. Raises `StartError`."""
-    settings = node.settings
-    listening = _listen(settings.host, settings.port)
-    config = uvicorn.Config(
-        web.create(node),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_BYTES,
-        ws_per_message_deflate=False,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PONG_SECONDS,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-        server_header=False,
-    )
-    server = Server(config, node)
-    try:
-        await node.start()
-        _collect_rarely()
-        host, port = listening.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        log.info("parley is ready", url=url, store=masked(settings.store))
-        await server.serve([listening])
-    finally:
-        listening.close()
-        await node.stop()
-    log.info("parley has stopped")
-    return 1 if server.failed else 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        reason = (error.strerror or str(error)).partition(" (")[0]
-        raise StartError(
-            f"cannot listen on {host}:{port}: {reason}; choose with PARLEY_HOST and PARLEY_PORT"
-        ) from None

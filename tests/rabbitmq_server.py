@@ -20,6 +20,11 @@ from tests.servers import free_port
 START_SECONDS = 60
 STRANGER = "stranger:hush-hush"
 """A user who may not do anything."""
+MUTE = ("mute", "hush-hush")
+"""A user who may do everything with what is ours, and nothing else: not even answer."""
+ANOTHER_VHOST = "another"
+"""For one more chat at the same time: what other services post is taken by the first one in a vhost."""
+OURS = r"^parley(\..*)?$"
 BINARY = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
@@ -34,14 +39,19 @@ def _user(name: str, password: str) -> dict[str, object]:
     }
 
 
-def _may(name: str, what: str) -> dict[str, str]:
-    return {"user": name, "vhost": "/", "configure": what, "write": what, "read": what}
+def _may(name: str, what: str, vhost: str = "/") -> dict[str, str]:
+    return {"user": name, "vhost": vhost, "configure": what, "write": what, "read": what}
 
 
 _DEFINITIONS = {
-    "users": [_user("guest", "guest"), _user(*STRANGER.split(":"))],
-    "vhosts": [{"name": "/"}],
-    "permissions": [_may("guest", ".*"), _may("stranger", "^$")],
+    "users": [_user("guest", "guest"), _user(*STRANGER.split(":")), _user(*MUTE)],
+    "vhosts": [{"name": "/"}, {"name": ANOTHER_VHOST}],
+    "permissions": [
+        _may("guest", ".*"),
+        _may("guest", ".*", ANOTHER_VHOST),
+        _may("stranger", "^$"),
+        _may("mute", OURS),
+    ],
 }
 
 
@@ -161,6 +171,11 @@ def own_rabbitmq() -> RabbitServer:
 def the_rabbitmq() -> str:
     """The URL of that server, or the one that PARLEY_TEST_RABBITMQ names."""
     return os.environ.get("PARLEY_TEST_RABBITMQ") or own_rabbitmq().url
+
+
+def another_rabbitmq() -> str:
+    """As `the_rabbitmq`, but a vhost of its own."""
+    return the_rabbitmq().rstrip("/") + "/" + ANOTHER_VHOST
 
 
 def end_servers() -> None:

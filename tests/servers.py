@@ -99,6 +99,11 @@ class ServerProcess:
         """End it as a power cut would: no goodbye."""
         self._end(signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """Ask it to end, and wait for nothing."""
+        assert self._process is not None
+        self._process.terminate()
+
     def stop(self) -> int:
         """Ask it to end and return its exit code."""
         return self._end(signal.SIGTERM)

@@ -10,10 +10,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from parley.app import app_from
+from parley.config import read
 from tests.servers import ServerProcess
 
 
-def parley(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def parley(
+    folder: Path, *arguments: str, seconds: float = 30, **settings: str
+) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
     environment |= {f"PARLEY_{name.upper()}": value for name, value in settings.items()}
     return subprocess.run(
@@ -22,7 +26,7 @@ def parley(folder: Path, *arguments: str, **settings: str) -> subprocess.Complet
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=seconds,
         check=False,
     )
 
@@ -89,6 +93,15 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
 def test_two_servers_do_not_share_one_file(tmp_path: Path) -> None:
     with ServerProcess(tmp_path):
         second = parley(tmp_path, "serve", port="0", store=f"sqlite:///{tmp_path / 'parley.db'}")
+    assert second.returncode == 1
+    assert "in use" in second.stderr
+    assert "postgresql:// or redis://" in second.stderr
+
+
+async def test_an_app_that_is_mounted_counts_as_a_server(tmp_path: Path) -> None:
+    app = app_from(read(store=f"sqlite:///{tmp_path / 'parley.db'}"))
+    async with app.router.lifespan_context(app):
+        second = parley(tmp_path, "serve", port="0")
     assert second.returncode == 1
     assert "in use" in second.stderr
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from parley.buses.memory import MemoryBus
 from parley.config import Settings, shown
+from parley.metrics import registry_of
+from parley.node import Node
+from parley.stores.memory import MemoryStore
+from parley.web import health
 
 ROOT = Path(__file__).parent.parent
 NAMED = re.compile(r"\btests/[\w/.-]*[\w/](?:::\w+)?")
@@ -63,3 +68,30 @@ def test_the_example_of_settings_names_each_with_its_default(monkeypatch: pytest
     assert {name: value.lower() for name, value in told.items()} == {
         name: value.lower() for name, value in as_numbers.items()
     }
+
+
+METRIC = re.compile(r"\bparley_\w+")
+METRIC_ROW = re.compile(r"^\| `(parley_\w+)(?:\{([\w,]+)\})?` \| (.*) \|$", re.MULTILINE)
+
+
+async def test_the_operator_is_told_of_each_metric_with_its_labels_and_of_no_other() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    rows = METRIC_ROW.findall(text)
+    node = Node(Settings(_env_file=None), MemoryStore(), MemoryBus())
+    await node.start()
+    samples = [sample for family in registry_of(node).collect() for sample in family.samples]
+    await node.stop()
+    ours = {(each.name, frozenset(each.labels)) for each in samples if each.name.startswith("parley_")}
+    assert {(name, frozenset(labels.split(",")) - {""}) for name, labels, _ in rows} == ours
+    assert len(rows) == len(ours)
+    assert set(METRIC.findall(text)) == {name for name, _ in ours}
+    others = {each.name.partition("_")[0] for each in samples} - {"parley"}
+    assert all(f"`{each}_…`" in text for each in others)
+    told = {name: re.findall(r"`(\w+)`", what) for name, _, what in rows}
+    for label in ("cause", "outcome"):
+        for name in {each.name for each in samples if label in each.labels}:
+            assert told[name] == [each.labels[label] for each in samples if each.name == name]
+
+
+def test_the_operator_is_told_how_long_the_store_may_take() -> None:
+    assert f"longer than {health.STORE_SECONDS:g} seconds" in (ROOT / "docs/operations.md").read_text()

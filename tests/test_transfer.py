@@ -170,7 +170,14 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda lines: first(lines, "room").update(settings_revision=10**6),
         "counters make no sense",
     ),
-    "an empty token": (lambda lines: first(lines, "session").update(token_hash=""), "it has none"),
+    "an empty token": (lambda lines: first(lines, "session").update(token_hash=""), "it has no token"),
+    "one session twice": (
+        lambda lines: lines.insert(
+            1 + next(number for number, line in enumerate(lines) if "session" in line),
+            {"session": first(lines, "session")},
+        ),
+        "two sessions of that id",
+    ),
     "two records on a line": (lambda lines: lines[1].update(end=3), "one record is expected"),
 }
 

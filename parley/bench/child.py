@@ -13,7 +13,11 @@ from parley.node import Node
 async def _serve(node: Node) -> dict[str, float]:
     await server.run(node)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"encoded": node.hub.encoded, "cpu_seconds": used.ru_utime + used.ru_stime}
+    return {
+        "encoded": node.hub.encoded,
+        "repairs": sum(node.repair.repairs.values()),
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+    }
 
 
 def main() -> None:

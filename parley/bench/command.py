@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,6 +104,84 @@ def bench_rooms(
     _show(table, "Through HTTP, with everything that a request passes.")
 
 
+@bench.command("nodes")
+def bench_nodes(
+    store: Annotated[
+        str | None, typer.Option(help="the store of both nodes, a postgresql:// or redis:// URL")
+    ] = None,
+    buses: Annotated[
+        list[str] | None,
+        typer.Option("--bus", help="a bus to measure, a URL; may be given several times"),
+    ] = None,
+    rates: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--rate", min=1, max=20_000, help="messages a second; may be given several times  [50, 1000]"
+        ),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="how long each rate is measured")] = 8,
+    ticks: Annotated[
+        int, typer.Option(min=20, max=10_000, help="turns in which the bus alone is used")
+    ] = 500,
+    as_json: AsJson = False,
+) -> None:
+    """A second node: time from sender to receiver across each bus and on one node, CPU of a bus for an event.
+
+    Rooms and messages stay in the store: take one for the purpose.
+    """
+    from parley.bench import nodes
+
+    result: Any = nodes.run(store, buses or [], rates or [50, 1000], seconds, ticks)
+    if as_json:
+        print(json.dumps(result))
+        return
+    names = _short(result["buses"])
+    table = _table(f"From send to receipt, two nodes on {result['store']}: ms, p50 / p99")
+    table.add_column("bus")
+    for column in ("sent, arrived a second", "on one node", "across", "ratio"):
+        table.add_column(column, justify="right")
+    for bus, measured in result["buses"].items():
+        for at in measured["latency"]:
+            one, across, ratio = at["one_node_ms"], at["across_ms"], at["ratio"]
+            table.add_row(
+                names[bus],
+                f"{at['offered_per_second']:,.0f}, {at['achieved_per_second']:,.0f}",
+                f"{one['p50']:.1f} / {one['p99']:.1f}",
+                f"{across['p50']:.1f} / {across['p99']:.1f}",
+                f"{ratio['p50']:.2f} / {ratio['p99']:.2f}",
+            )
+    _print(table)
+    table = _table("CPU of a bus for an event, in µs, and as a multiple of that of bare TCP")
+    table.add_column("bus")
+    for column in ("at a time", "in a frame", "published", "ratio", "received", "ratio"):
+        table.add_column(column, justify="right")
+    for bus, measured in result["buses"].items():
+        for at in measured["cost"]["events"]:
+            here, floor = at["bus"], at["tcp"]
+            row = [names[bus], str(at["together"]), f"{here['events_per_frame']:.0f}"]
+            for end in ("published_cpu_us", "received_cpu_us"):
+                row += [f"{here[end]:.1f}", f"{here[end] / floor[end]:.1f}"]
+            table.add_row(*row)
+    idle = ", ".join(
+        f"{names[bus]} {measured['cost']['idle_cpu_ms_per_second']:.1f}"
+        for bus, measured in result["buses"].items()
+    )
+    repairs = ", ".join(f"{names[bus]} {each['repairs']:g}" for bus, each in result["buses"].items())
+    _show(
+        table,
+        "Publishing includes hearing oneself, receiving does not include what the node then does with it.\n"
+        f"CPU of an idle bus, ms a second: {idle}.\n"
+        f"Rooms that a node brought up to date from the store because an event was late or lost: {repairs}.\n"
+        "Nodes, brokers and store share the cores too: a p99 may be no more than waiting for one.",
+    )
+
+
+def _short(urls: Iterable[str]) -> dict[str, str]:
+    """What to call buses in a table: by their schemes, where these differ."""
+    schemes = {url: url.partition(":")[0] for url in urls}
+    return schemes if len(set(schemes.values())) == len(schemes) else {url: url for url in schemes}
+
+
 def _leave_a_core() -> None:
     """Keep the load generator off the server's core, where there is a second one."""
     from parley.bench.target import CORES
@@ -115,6 +194,12 @@ def _table(title: str) -> "Table":
     from rich.table import Table
 
     return Table(title=title, title_justify="left")
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    Console().print(table)
 
 
 def _show(table: "Table", conclusion: str) -> None:

@@ -26,7 +26,9 @@ class LoadClient(WSListener):
             if self._answer.done():
                 self._on_frame(self, payload)
             else:
-                self._answer.set_result(payload)
+                answers = [line for line in payload.split(b"\n") if line.startswith(b'{"ref":0,')]
+                if answers:
+                    self._answer.set_result(answers[0])
         elif frame.msg_type == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE and not self._answer.done():
@@ -38,12 +40,11 @@ class LoadClient(WSListener):
             self._transport.send(WSMsgType.TEXT, frame)
 
     async def ask(self, **command: object) -> dict[str, object]:
-        """Send a command while nothing else is going on, and wait for the next frame."""
+        """Send a command and wait for its answer; events meanwhile are nobody's."""
         self._answer = asyncio.get_running_loop().create_future()
         self.send(json.dumps({"ref": 0, **command}).encode())
         async with asyncio.timeout(CONNECT_SECONDS):
-            frame = await self._answer
-        answer: dict[str, object] = json.loads(frame.split(b"\n")[0])
+            answer: dict[str, object] = json.loads(await self._answer)
         if "ok" not in answer:
             raise ConnectionError(f"{command['op']}: {answer}")
         return answer

@@ -21,12 +21,14 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Target:
-    """One server process on a free port, pinned to one core, its data in a folder that is removed."""
+    """One server process on a free port, pinned to one core, the first one unless given, its data in a folder
+    that is removed."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, core: int = 0, /, **settings: object) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
+        self._core = CORES[core % len(CORES)]
         self.url = f"http://127.0.0.1:{self.port}"
         self._folder = tempfile.TemporaryDirectory(prefix="parley-bench-")
         self.folder = Path(self._folder.name)
@@ -54,7 +56,7 @@ class Target:
             stderr=(self.folder / "log").open("wb"),
         )
         if len(CORES) > 1:
-            os.sched_setaffinity(self._process.pid, CORES[:1])
+            os.sched_setaffinity(self._process.pid, {self._core})
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:

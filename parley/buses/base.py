@@ -1,6 +1,6 @@
 """What every bus promises, which is little: it is a hint, the store is the truth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 Deliver = Callable[[str, bytes], None]
@@ -24,6 +24,9 @@ class Bus(Protocol):
     `EVERYTHING`.
     """
 
+    on_subscribed: Callable[[Collection[str]], None]
+    """Called with wanted topics as soon as all that is published about them arrives, after every reconnect
+    too: what was published before did not. Not called where it arrives at once."""
     breaks: int
     """How often the connection was lost. Whenever this grew, anything may have been missed meanwhile."""
     garbage: int
@@ -33,6 +36,10 @@ class Bus(Protocol):
     published_bytes: int
     received_frames: int
     """Those of topics that nobody here wants too."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other node that it could carry anything to."""
 
     @property
     def dropped_payloads(self) -> int:

@@ -65,10 +65,13 @@ class Link(Protocol):
 class LinkedBus:
     """Keeps the promises of `Bus` over one `Link` after the other."""
 
+    is_alone = False
+
     def __init__(self, url: str, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self.shown_url = re.sub(r"//[^@]*@", "//***@", masked(url))
         self.breaks = self.garbage = self.received_frames = 0
         self.published_frames = self.published_payloads = self.published_bytes = 0
+        self.on_subscribed: Callable[[Collection[str]], None] = lambda topics: None
         self._outbox = Outbox(max_frame_bytes)
         self._wants = Wants()
         self._deliver: Deliver = lambda topic, payload: None
@@ -220,6 +223,7 @@ class LinkedBus:
                 more, less = self._wants.changes(MAX_SUBSCRIPTIONS)
                 if more:
                     await link.subscribe(more)
+                    self.on_subscribed(more)
                 if less:
                     await link.unsubscribe(less)
             if not self._in_line.is_set():

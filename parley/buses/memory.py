@@ -4,6 +4,7 @@ Several buses made with the same `Exchange` are as many nodes in one process, wh
 """
 
 import asyncio
+from collections.abc import Callable, Collection
 
 from parley.buses.base import EVERYTHING, Deliver
 
@@ -21,9 +22,14 @@ class MemoryBus:
     def __init__(self, exchange: Exchange | None = None) -> None:
         self.breaks = self.garbage = self.received_frames = self.dropped_payloads = 0
         self.published_frames = self.published_payloads = self.published_bytes = 0
+        self.on_subscribed: Callable[[Collection[str]], None] = lambda topics: None
         self._exchange = exchange or Exchange()
         self._wanted = {EVERYTHING}
         self._deliver: Deliver | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        return len(self._exchange.buses) < 2
 
     async def start(self, deliver: Deliver) -> None:
         self._deliver = deliver

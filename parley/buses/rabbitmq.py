@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as RawChannel
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange, RabbitQueue
+from pamqp.commands import Basic
 from yarl import URL
 
 from parley.buses.frames import Frame
@@ -23,6 +24,9 @@ MAX_QUEUE_BYTES = 64 * 1024 * 1024
 """What a node that is too slow leaves with the broker; the oldest is dropped then."""
 HEARTBEAT_SECONDS = 10
 """After some of these, the broker parts with a node that says nothing."""
+
+_PROPERTIES = Basic.Properties(delivery_mode=1, message_id="-")
+"""Those of every frame, which is lost with the broker. Without an id, one would be drawn for each."""
 
 _URL = re.compile(r"amqps?://[^/?#]+(/[^/?#]*)?")
 
@@ -115,7 +119,11 @@ class RabbitLink:
     async def send(self, frames: list[Frame]) -> None:
         for each in frames:
             await self._channel.basic_publish(
-                each.body, exchange=EXCHANGE.name, routing_key=each.topic, wait=False
+                each.body,
+                exchange=EXCHANGE.name,
+                routing_key=each.topic,
+                properties=_PROPERTIES,
+                wait=False,
             )
         # One answer for all: a channel is served in order, so the broker has what came before.
         await self.ping()

@@ -41,7 +41,6 @@ class PlainFeed:
         self._lines: deque[str] = deque()
         self._worker: asyncio.Task[None] | None = None
         self.user = User(id="", name="", display_name=name, kind="guest")
-        self.session_id = ""
         self.is_over = False
 
     # What the transport calls
@@ -83,21 +82,9 @@ class PlainFeed:
             for message in sorted(events.messages_of(event), key=lambda each: each.seq):
                 self._show(message)
 
-    def tell(self, frame: bytes) -> None:
-        """Not for plain feeds: they have lines of their own."""
-
-    def follow(self, room_id: str) -> None:
-        """Not for plain feeds: they follow one room."""
-
-    def unfollow(self, room_id: str) -> None:
-        """Not for plain feeds."""
-
     def shut_out(self, room_id: str) -> None:
         """The room is private from now on, and so is what is said in it."""
         self.end("the room is closed")
-
-    def renamed(self, user: User) -> None:
-        """Not for plain feeds: their guests keep their names."""
 
     def end(self, reason: str) -> None:
         """It is over for good: the room is closed."""
@@ -106,10 +93,6 @@ class PlainFeed:
     def expects(self, room_id: str) -> bool:
         """Whether the connection is open."""
         return not self.is_over
-
-    async def drained(self) -> None:
-        """Wait for a client that reads slowly."""
-        await self._transport.drained()
 
     def restart(self) -> None:
         """The server stops."""
@@ -130,7 +113,7 @@ class PlainFeed:
                 return
             feed = node.hub.feed(room.id)
             self._room_id = room.id
-            node.hub.follow(feed, self, plain=True)
+            node.hub.follow_plainly(feed, self)
             await node.resume.know([feed])
             page = await node.core.messages.page(None, room.id, limit=LAST_MESSAGES)
         except ParleyError as error:
@@ -155,11 +138,7 @@ class PlainFeed:
             line = self._lines.popleft()
             try:
                 core.rates.of_address(self._address)
-                core.messages.check(line)
-                user = await core.accounts.walk_in(self._name)
-                core.rates.of_user(user.id)
-                await core.rooms.join(user, self._room_id)
-                await core.messages.send(user, self._room_id, line)
+                await core.post_as_guest(self._name, self._room_id, line)
             except ParleyError as error:
                 self._complain(error)
             except Exception:

@@ -7,25 +7,15 @@ one turn of the event loop goes out as one frame, which is built once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
 
 from parley import events
-from parley.events import (
-    Event,
-    MemberLeft,
-    ReadMarked,
-    ResetReason,
-    RoomChanges,
-    RoomClosed,
-    RoomEvent,
-    TypingStarted,
-    TypingStopped,
-)
+from parley.events import MemberLeft, ReadMarked, ResetReason, RoomChanges, RoomClosed, RoomEvent
 from parley.models import Changes, Member, Room, User
-from parley.realtime.live_room import Feed, Follower
+from parley.realtime.live_room import Feed, Follower, Listener, Plain
 
 MAX_EARLY = 256
 """Events that wait for earlier ones; beyond that the store is read instead."""
@@ -46,11 +36,9 @@ class Hub:
         self.sessions: dict[str, set[Follower]] = {}
         self.encoded = 0
         self.on_hole: Callable[[Feed], None] = lambda feed: None
-        self.on_live: Callable[[str, bool], None] = lambda room_id, live: None
-        self.on_announced: Callable[[str, bytes], None] = lambda room_id, line: None
-        self.on_moved: Callable[[User, Iterable[str]], None] = lambda user, room_ids: None
-        self.elsewhere: set[str] = set()
-        """Users who are connected to other nodes."""
+        self.on_live: Callable[[str, bool], None] = lambda topic, live: None
+        """Called with `room:<id>` when a room becomes live and when it no longer is, and with `user:<id>`
+        when a user's first connection comes and when their last one goes."""
         self._untold: list[Feed] = []
 
     # Rooms
@@ -60,21 +48,26 @@ class Hub:
         feed = self.feeds.get(room_id)
         if feed is None:
             feed = self.feeds[room_id] = Feed(room_id)
-            self.on_live(room_id, True)
+            self.on_live(f"room:{room_id}", True)
         return feed
 
-    def follow(self, feed: Feed, follower: Follower, *, plain: bool = False) -> None:
-        """Tell the follower of all that happens from here on; what is still untold is not for them."""
+    def follow(self, feed: Feed, follower: Follower) -> None:
+        """Tell a session of all that happens from here on; what is still untold is not for it."""
         self._flush_feed(feed)
-        (feed.plain if plain else feed.followers).add(follower)
+        feed.followers.add(follower)
         feed.online = None
 
-    def unfollow(self, room_id: str, follower: Follower) -> None:
+    def follow_plainly(self, feed: Feed, plain: Plain) -> None:
+        """As `follow`, but with events in place of frames."""
+        self._flush_feed(feed)
+        feed.plain.add(plain)
+
+    def unfollow(self, room_id: str, listener: Listener) -> None:
         """Stop telling; a room that nobody follows is no longer live."""
         feed = self.feeds.get(room_id)
         if feed is not None:
-            feed.followers.discard(follower)
-            feed.plain.discard(follower)
+            feed.followers.discard(listener)
+            feed.plain.discard(listener)
             feed.online = None
             self.release(feed)
 
@@ -82,7 +75,7 @@ class Hub:
         """Let go of a room if nobody follows it."""
         if not feed.in_use and self.feeds.get(feed.room_id) is feed:
             del self.feeds[feed.room_id]
-            self.on_live(feed.room_id, False)
+            self.on_live(f"room:{feed.room_id}", False)
 
     def learn(self, room_id: str, revision: int) -> None:
         """Where the room stood when the store was asked; counts only the first time."""
@@ -91,11 +84,8 @@ class Hub:
             feed.revision = revision
             self._tell_early(feed)
 
-    def announce(self, event: RoomEvent) -> None:
-        """Encode what has just happened in a room, tell it here and hand it on to the other nodes."""
-        self.on_announced(event.room_id, self._publish(event))
-
-    def _publish(self, event: RoomEvent) -> bytes:
+    def announce(self, event: RoomEvent) -> bytes:
+        """Encode what has just happened in a room, tell it here, and return it for the other nodes."""
         line = events.encode(event)
         self.encoded += 1
         self.deliver(event, line)
@@ -124,7 +114,7 @@ class Hub:
             return
         if changes.revision > feed.revision:
             if not changes.reset:
-                self._publish(events.of_changes(room_id, since, changes))
+                self.announce(events.of_changes(room_id, since, changes))
             elif since == feed.revision:
                 self._reset(feed, changes, "behind")
         feed.reach_back(since, changes)
@@ -144,8 +134,8 @@ class Hub:
         feed.revision = changes.revision
         for follower in list(feed.followers):
             follower.tell(frame)
-        for follower in list(feed.plain):
-            follower.tell_events([told])
+        for plain in list(feed.plain):
+            plain.tell_events([told])
         self._tell_early(feed)
 
     def closed(self, room_id: str) -> None:
@@ -158,8 +148,8 @@ class Hub:
         for follower in list(feed.followers):
             self._safely(follower, follower.tell, line)
             follower.unfollow(room_id)
-        for follower in list(feed.plain):
-            follower.end("the room is closed")
+        for plain in list(feed.plain):
+            plain.end("the room is closed")
 
     def _tell_early(self, feed: Feed) -> None:
         for revision in sorted(feed.early):
@@ -228,22 +218,26 @@ class Hub:
             # callback of its own; the copy is for those who leave it now all the same.
             for follower in list(feed.followers):
                 self._safely(follower, follower.tell, frame)
-        for follower in list(feed.plain):
-            self._safely(follower, follower.tell_events, [event for event, _ in told])
+        for plain in list(feed.plain):
+            self._safely(plain, plain.tell_events, [event for event, _ in told])
 
-    def _safely(self, follower: Follower, tell: Callable[[T], None], what: T) -> None:
+    def _safely(self, listener: Listener, tell: Callable[[T], None], what: T) -> None:
         """One bad connection must not keep the others from hearing."""
         try:
             tell(what)
         except Exception:
             log.exception("a connection could not be told")
-            follower.restart()
+            listener.restart()
 
     # Users
 
     def connected(self, follower: Follower) -> None:
         """A user has one more connection here."""
-        self.sessions.setdefault(follower.user.id, set()).add(follower)
+        sessions = self.sessions.get(follower.user.id)
+        if sessions is None:
+            sessions = self.sessions[follower.user.id] = set()
+            self.on_live(f"user:{follower.user.id}", True)
+        sessions.add(follower)
 
     def disconnected(self, follower: Follower) -> None:
         """A user has one connection less."""
@@ -252,18 +246,7 @@ class Hub:
             sessions.discard(follower)
             if not sessions:
                 del self.sessions[follower.user.id]
-
-    def is_online(self, user_id: str) -> bool:
-        """Whether the user has a connection, here or to another node."""
-        return user_id in self.sessions or user_id in self.elsewhere
-
-    def who_is_online(self) -> list[str]:
-        """The ids of all users with a connection, in order."""
-        return sorted(self.elsewhere.union(self.sessions))
-
-    def users_online(self) -> int:
-        """How many users have a connection."""
-        return len(self.elsewhere.union(self.sessions))
+                self.on_live(f"user:{follower.user.id}", False)
 
     def online_count(self, room_id: str) -> int:
         """How many users with a connection here follow the room."""
@@ -274,10 +257,6 @@ class Hub:
         """The user's sessions go on under another name, and say so."""
         for session in list(self.sessions.get(user.id, ())):
             session.renamed(user)
-
-    def moved(self, user: User, room_ids: Iterable[str]) -> None:
-        """Those who are in these rooms hear whether the user is online."""
-        self.on_moved(user, room_ids)
 
     def joined(self, user_id: str, room_id: str) -> None:
         """The user's sessions begin to follow a room."""
@@ -293,24 +272,26 @@ class Hub:
             session.unfollow(room_id)
             session.follow(room_id)  # where they are back already, and were told so before this
 
-    def read(self, user_id: str, room_id: str, seq: int, *, to_all: bool) -> None:
-        """The user's sessions, or all who are in the room, hear how far the user has read."""
+    def read(self, user_id: str, room_id: str, seq: int) -> None:
+        """The user's sessions hear how far the user has read."""
         line = events.encode(ReadMarked(room_id=room_id, user_id=user_id, seq=seq))
-        feed = self.feeds.get(room_id) if to_all else None
-        for session in list(feed.followers if feed is not None else self.sessions.get(user_id, ())):
+        for session in list(self.sessions.get(user_id, ())):
             if session.expects(room_id):  # or the user has left meanwhile, or is not there yet
                 self._safely(session, session.tell, line)
 
-    def typing(self, user: User, room_id: str, on: bool) -> None:
-        """The others in a room hear that the user has begun or stopped to write."""
+    def tell_room(self, room_id: str, line: bytes) -> None:
+        """All who follow a room hear what is no change of it."""
         feed = self.feeds.get(room_id)
-        event: Event = TypingStopped(room_id=room_id, user_id=user.id)
-        if on:
-            event = TypingStarted(room_id=room_id, user_id=user.id, display_name=user.display_name)
-        line = events.encode(event)
         for follower in list(feed.followers) if feed is not None else ():
-            if follower.user.id != user.id:
+            if follower.expects(room_id):
                 self._safely(follower, follower.tell, line)
+
+    def hint_room(self, room_id: str, line: bytes, but: str) -> None:
+        """The same of what may be skipped, and for all except one user."""
+        feed = self.feeds.get(room_id)
+        for follower in list(feed.followers) if feed is not None else ():
+            if follower.user.id != but and follower.expects(room_id):
+                self._safely(follower, follower.hint, line)
 
     def ended(self, user_id: str, session_id: str | None, reason: str) -> None:
         """The connections of a session, or of all of a user's, hear that it is over, and are closed."""

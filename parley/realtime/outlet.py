@@ -35,6 +35,11 @@ class Outlet:
             self.flush()
         self._send(frame)
 
+    def hint(self, frame: bytes) -> None:
+        """As `tell`, but skipped where the client reads slowly: nothing of it is missed later."""
+        if self._transport.pending <= MAX_PENDING_BYTES // 4:
+            self.tell(frame)
+
     def flush(self) -> None:
         """Send what is due now."""
         if self._lines:

@@ -1,8 +1,7 @@
 """Reads from the store what a live room did not hear, so that a lost, late or repeated hint loses nothing."""
 
 import asyncio
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Set
 
 import structlog
 
@@ -12,13 +11,14 @@ from parley.models import Changes, Room
 from parley.realtime.hub import Hub
 from parley.realtime.live_room import Feed
 from parley.services.rooms import MAX_CHANGES
+from parley.services.together import Together
 from parley.stores.base import Store
 
 EARLY_SECONDS = 0.05
 """How long an early event waits for the ones before it."""
-AUDIT_SECONDS = 5.0
-"""How often the live rooms are compared with the store: the last event of a burst leaves no hole to see."""
 RETRY_SECONDS = 1.0
+AT_ONCE = 16
+"""Rooms that are read at the same time where many are behind."""
 AHEAD = 2**53
 """Beyond every revision."""
 
@@ -34,21 +34,17 @@ class Repair:
         self._asking: asyncio.Task[None] | None = None
         self._unasked: set[str] = set()
         self._reading: dict[tuple[str, int], asyncio.Task[Changes]] = {}
+        self._rooms_of = Together(store.rooms_of)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._mending: set[asyncio.Task[None]] = set()
-        self._audit: asyncio.Task[None] | None = None
         self.repairs = {"hole": 0, "audit": 0, "lost": 0}
         hub.on_hole = self._hole
-
-    def start(self, on_death: Callable[[str], None]) -> None:
-        """Begin to compare; `on_death` hears if that ever ends by itself."""
-        self._audit = background.start(self._run_audit(), "audit", on_death)
 
     async def stop(self) -> None:
         """Leave everything as it is."""
         for timer in self._timers.values():
             timer.cancel()
-        for task in (self._audit, *self._mending):
+        for task in list(self._mending):
             await background.stop(task)
 
     async def know(self, feeds: Iterable[Feed]) -> None:
@@ -70,11 +66,14 @@ class Repair:
             self._hub.learn(room_id, revision)
 
     async def read(self, room_id: str, since: int) -> Changes:
-        """What the store says of a room; one read for all who ask the same. It brings the room up to date
-        here too.
+        """What the store says of a room; one read for all who ask the same, until something happens there. It
+        brings the room up to date here too.
 
         Raises `RoomNotFound`, `StoreUnavailable`.
         """
+        feed = self._hub.feeds.get(room_id)
+        if feed is not None and (answer := feed.answered(since)) is not None:
+            return answer
         key = (room_id, since)
         reading = self._reading.get(key)
         if reading is None:
@@ -82,13 +81,22 @@ class Repair:
             reading.add_done_callback(lambda _: self._reading.pop(key))
         return await asyncio.shield(reading)
 
-    async def look(self, room_id: str, user_id: str) -> Room | None:
-        """A room as the store shows it to a user now. Raises `StoreUnavailable`."""
-        return await self._store.room(room_id, user_id)
+    async def look(self, room_ids: Set[str], user_id: str) -> dict[str, Room]:
+        """These rooms as the store shows them to a user now; one query for all who are members and ask at
+        about the same time. Raises `StoreUnavailable`."""
+        found = {room.id: room for room in await self._rooms_of.get(user_id) or () if room.id in room_ids}
+        for room_id in room_ids - found.keys():
+            room = await self._store.room(room_id, user_id)
+            if room is not None:
+                found[room_id] = room
+        return found
 
     async def _read(self, room_id: str, since: int) -> Changes:
         changes = await self._store.changes(room_id, since, MAX_CHANGES)
         self._hub.deliver_changes(room_id, since, changes)
+        feed = self._hub.feeds.get(room_id)
+        if feed is not None:
+            feed.keep_answer(since, changes)
         return changes
 
     def _hole(self, feed: Feed) -> None:
@@ -119,20 +127,17 @@ class Repair:
             log.warning("a room could not be repaired yet", code=error.code)
             self._look_again(feed, RETRY_SECONDS)
 
-    async def _run_audit(self) -> None:
-        while True:
-            await asyncio.sleep(AUDIT_SECONDS * random.uniform(0.8, 1.2))
-            try:
-                behind, ahead = await self._compared()
-                for feed in ahead:
-                    await self._begin_anew(feed)
-                if behind:  # what was committed a moment ago is probably on its way
-                    await asyncio.sleep(EARLY_SECONDS)
-                    for feed, head in behind:
-                        if feed.revision is not None and feed.revision < head:
-                            await self._mend(feed, "audit")
-            except ParleyError as error:
-                log.warning("the rooms could not be compared with the store", code=error.code)
+    async def compare(self, room_ids: Collection[str] | None) -> None:
+        """Compare these live rooms with the store, or all, and mend what is behind. One query for all of
+        them. Raises `StoreUnavailable`."""
+        behind, ahead = await self._compared(room_ids)
+        for feed in ahead:
+            await self._begin_anew(feed)
+        if behind:  # what was committed a moment ago is probably on its way
+            await asyncio.sleep(EARLY_SECONDS)
+        late = [feed for feed, head in behind if feed.revision is not None and feed.revision < head]
+        for begin in range(0, len(late), AT_ONCE):
+            await asyncio.gather(*(self._mend(feed, "audit") for feed in late[begin : begin + AT_ONCE]))
 
     async def _begin_anew(self, feed: Feed) -> None:
         log.error("a room has lost what was told of it: the store has another history", room=feed.room_id)
@@ -143,9 +148,11 @@ class Repair:
         self._hub.begin_anew(feed.room_id, changes)
         self.repairs["lost"] += 1
 
-    async def _compared(self) -> tuple[list[tuple[Feed, int]], list[Feed]]:
+    async def _compared(self, room_ids: Collection[str] | None) -> tuple[list[tuple[Feed, int]], list[Feed]]:
         """The rooms where the store is further than this node, and those where it is not as far as it was."""
-        feeds = [(feed, feed.revision) for feed in self._hub.feeds.values()]
+        live = self._hub.feeds
+        asked = live.values() if room_ids is None else [live[each] for each in room_ids if each in live]
+        feeds = [(feed, feed.revision) for feed in asked]
         heads = await self._store.heads([feed.room_id for feed, _ in feeds]) if feeds else {}
         behind, ahead = [], []
         for feed, revision in feeds:

@@ -47,9 +47,7 @@ class Resume:
         try:
             await self._repair.know(feeds.values())
             shown, cursors = [], {}
-            for room in [await self._still_open_to(follower, room, feeds[room.id]) for room in rooms]:
-                if room is None:
-                    continue
+            for room in await self._still_open_to(follower, rooms, feeds):
                 head = feeds[room.id].revision
                 if head is not None:
                     begins = min(room.revision, head)
@@ -63,19 +61,21 @@ class Resume:
                 feed.entering.discard(follower)
                 self._hub.release(feed)
 
-    async def _still_open_to(self, follower: Follower, room: Room, feed: Feed) -> Room | None:
-        """The room, unless the follower was shut out of it after it was looked at and before it was live; of
-        what happens from then on the hub tells."""
-        kind = room.kind
-        moved = feed.revision is not None and feed.revision > room.revision
-        if moved and (room.kind != "public" or room.role is UNSET or feed.kind != "public"):
-            again = await self._repair.look(room.id, follower.user.id)
-            if again is None or not may_see(again):
-                return None
-            kind = again.kind
-        if feed.kind is None:
-            feed.kind = kind
-        return room
+    async def _still_open_to(
+        self, follower: Follower, rooms: Sequence[Room], feeds: Mapping[str, Feed]
+    ) -> list[Room]:
+        """The rooms but those that the follower was shut out of after they were looked at and before they
+        were live; of what happens from then on the hub tells."""
+        doubtful = {room.id for room in rooms if _may_have_shut(room, feeds[room.id])}
+        again = await self._repair.look(doubtful, follower.user.id) if doubtful else {}
+        still = []
+        for room in rooms:
+            now = again.get(room.id) if room.id in doubtful else room
+            if now is not None and may_see(now):
+                still.append(room)
+                if feeds[room.id].kind is None:
+                    feeds[room.id].kind = now.kind
+        return still
 
     async def know(self, feeds: Iterable[Feed]) -> None:
         """Find out where these rooms stand. Raises `StoreUnavailable`."""
@@ -86,7 +86,10 @@ class Resume:
             while (recent := _kept(room, feed.since(cursor))) is None:
                 if not follower.expects(feed.room_id):
                     return
-                event, cursor = await self._read(feed, cursor)
+                told = await self._read(feed, cursor)
+                if told is None:
+                    continue  # only this node was behind, and no longer is
+                event, cursor = told
                 if not await self._is_for(follower, event):
                     return
                 if follower.expects(feed.room_id):  # it may have been shut out meanwhile
@@ -111,24 +114,31 @@ class Resume:
             return True
         if any(member.user_id == follower.user.id for member in event.members):
             return True
-        again = await self._repair.look(event.room_id, follower.user.id)
-        return again is not None and may_see(again)
+        again = await self._repair.look({event.room_id}, follower.user.id)
+        return event.room_id in again and may_see(again[event.room_id])
 
-    async def _read(self, feed: Feed, cursor: int) -> tuple[RoomChanges | RoomReset, int]:
-        """What the store says of the time after `cursor`, and where that ends."""
+    async def _read(self, feed: Feed, cursor: int) -> tuple[RoomChanges | RoomReset, int] | None:
+        """What the store says of the time after `cursor`, and where that ends. None if the client knew more
+        than this node, which now knows as much."""
         reason: ResetReason = "epoch" if cursor == ANOTHER_HISTORY else "behind"
         head = feed.revision or 0
         if head < cursor < ANOTHER_HISTORY:
             # The client may have heard more from another node; only the store knows.
-            changes = await self._repair.read(feed.room_id, head)
-            if changes.revision < cursor:
-                reason = "ahead"
-                changes = await self._repair.read(feed.room_id, ANOTHER_HISTORY)
+            if (await self._repair.read(feed.room_id, head)).revision >= cursor:
+                return None
+            reason = "ahead"
+            changes = await self._repair.read(feed.room_id, ANOTHER_HISTORY)
         else:
             changes = await self._repair.read(feed.room_id, cursor)
         if changes.reset:
             return events.of_reset(feed.room_id, changes, reason), changes.revision
         return events.of_changes(feed.room_id, cursor, changes), changes.revision
+
+
+def _may_have_shut(room: Room, feed: Feed) -> bool:
+    """Whether the room has gone on since it was looked at, in a way that may concern who may see it."""
+    moved = feed.revision is not None and feed.revision > room.revision
+    return moved and (room.kind != "public" or room.role is UNSET or feed.kind != "public")
 
 
 def _kept(room: Room, recent: Changes | None) -> Changes | None:

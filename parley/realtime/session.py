@@ -9,6 +9,7 @@ in a short-lived task, and what comes behind it waits.
 import asyncio
 from asyncio import Future
 from collections import deque
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +26,7 @@ from parley.errors import (
     TokenMissing,
     Unauthenticated,
 )
-from parley.events import RoomAdded, RoomClosed, RoomEvent, SessionEnded
+from parley.events import RoomAdded, RoomClosed, SessionEnded
 from parley.ids import Time
 from parley.models import Applied, Room, User
 from parley.realtime import commands, operations, protocol
@@ -54,23 +55,23 @@ class Session:
     """One client's connection."""
 
     __slots__ = (
-        "_caller _deadline _flow _from _greeted _left _node _out _over _rooms _transport "
-        "_visited _waiting _worker"
+        "_caller _deadline _flow _from _left _node _out _over _transport _visited _waiting _worker "
+        "has_entered rooms"
     ).split()
 
     def __init__(self, node: Realtime, transport: Transport, comes: From = NOWHERE) -> None:
         self._node = node
         self._transport = transport
-        self._out = Outlet(node.loop, transport, self._too_slow)
+        too_slow = partial(self.close, Close.TOO_SLOW, "too slow: come back and resume")
+        self._out = Outlet(node.loop, transport, too_slow)
         self._flow = Flow(node.loop, transport)
         self._from = comes
         self._caller: Caller | None = None
-        self._rooms: set[str] = set()
+        self.rooms: set[str] = set()
         self._visited: frozenset[str] = frozenset()
         self._waiting: deque[AnyCommand | _Enter] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._over = False
-        self._greeted = False
+        self._over = self.has_entered = False
         self._left: frozenset[str] = frozenset()
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -96,12 +97,12 @@ class Session:
             return
         for line in lines:
             try:
-                self._check_rate()
+                self._node.admit(self._from.address, self._caller.user.id if self._caller else None)
                 command = protocol.decode(line)
             except ParleyError as error:
                 self._refuse(protocol.ref_of(line), error)
                 if self._caller is None and self._worker is None:
-                    self.close(Close.BAD_HELLO, "the first command is hello")
+                    self.close(Close.RESTARTING if error.retryable else Close.BAD_HELLO, error.code)
                     return
             else:
                 self._take(command)
@@ -122,9 +123,14 @@ class Session:
         """By which session; only after hello."""
         return self._known.session.id
 
+    @property
+    def member_of(self) -> Set[str]:
+        """Those of them that the user is in."""
+        return self.rooms - self._visited
+
     def expects(self, room_id: str) -> bool:
         """Whether the connection is open and in the room."""
-        return room_id in self._rooms and not self._over
+        return room_id in self.rooms and not self._over
 
     async def drained(self) -> None:
         """Wait for a client that reads slowly, but not for ever."""
@@ -134,8 +140,9 @@ class Session:
         """Send lines of encoded events, after the answers that are due."""
         self._out.tell(frame)
 
-    def tell_events(self, told: list[RoomEvent]) -> None:
-        """Not for sessions: they hear frames."""
+    def hint(self, frame: bytes) -> None:
+        """As `tell`, if the client reads fast enough."""
+        self._out.hint(frame)
 
     def follow(self, room_id: str) -> None:
         """Enter a room that the user may have joined, in turn with the commands that came before."""
@@ -144,9 +151,10 @@ class Session:
 
     def unfollow(self, room_id: str) -> None:
         """Leave a room that the user has left."""
-        self._rooms.discard(room_id)
+        self.rooms.discard(room_id)
         self._visited -= {room_id}
         self._node.hub.unfollow(room_id, self)
+        self._node.presence.moved(self.user, ())
         if self._worker is not None:  # it may be about to enter that very room
             self._left |= {room_id}
 
@@ -159,7 +167,7 @@ class Session:
     def renamed(self, user: User) -> None:
         """Go on under another name."""
         self._caller = self._known._replace(user=user)
-        self._node.presence.moved(user, self._rooms)
+        self._node.presence.moved(user, self.rooms)
 
     def end(self, reason: str) -> None:
         """The session is over: say so and close."""
@@ -179,7 +187,7 @@ class Session:
             self.end(error.code)
 
     def restart(self) -> None:
-        """The server cannot go on with this connection: the client is to come back."""
+        """Send the client away to come back."""
         self.close(Close.RESTARTING, "come back and resume")
 
     # Commands, in order
@@ -201,13 +209,6 @@ class Session:
             self._write(command, room_id)
         else:
             self._queue(command)
-
-    def _check_rate(self) -> None:
-        """Raises `RateLimited`."""
-        rates = self._node.core.rates
-        rates.of_address(self._from.address)
-        if self._caller is not None:
-            rates.of_user(self._caller.user.id)
 
     def _queue(self, item: AnyCommand | _Enter) -> None:
         self._waiting.append(item)
@@ -239,7 +240,7 @@ class Session:
             self.restart()
             return
         self._refuse(item.ref, error)
-        if not self._greeted and not isinstance(item, operations.Arriving):
+        if not self.has_entered and not isinstance(item, operations.Arriving):
             refused = isinstance(error, Unauthenticated)
             self.close(Close.UNAUTHENTICATED if refused else Close.RESTARTING, error.code)
 
@@ -251,19 +252,19 @@ class Session:
             case Hello():
                 await self._hello(item)
             case operations.SignOut(session=None):
-                done = partial(self._reply, protocol.answer(item.ref, protocol.Done()))
+                done = partial(self._out.reply, protocol.answer(item.ref, protocol.Done()))
                 await core.sessions.sign_out(self._known, item.everywhere, done)
             case operations.AccountDelete():
-                done = partial(self._reply, protocol.answer(item.ref, protocol.Done()))
+                done = partial(self._out.reply, protocol.answer(item.ref, protocol.Done()))
                 await core.own_data.delete(self._known, done)
             case _ if isinstance(item, operations.Arriving):
                 signed_in = await commands.arrive(core, item, self._from.label, self._from.address)
-                self._reply(protocol.answer(item.ref, signed_in))
+                self._out.reply(protocol.answer(item.ref, signed_in))
             case operations.RoomOpen():
                 await self._open(item)
             case _:
                 ok = await commands.run(core, self._known, item)
-                self._reply(protocol.answer(item.ref, ok))
+                self._out.reply(protocol.answer(item.ref, ok))
 
     def _write(self, command: commands.Writing, room_id: str) -> None:
         try:
@@ -278,7 +279,7 @@ class Session:
         self._flow.written()
         error = future.exception()
         if error is None:
-            self._reply(protocol.answer(ref, MessageAnswer(message=future.result().message)))
+            self._out.reply(protocol.answer(ref, MessageAnswer(message=future.result().message)))
         else:
             self._refuse(ref, error if isinstance(error, ParleyError) else InternalError())
 
@@ -303,7 +304,7 @@ class Session:
         rooms = await node.core.rooms.mine(caller.user.id)
         mine = {room.id for room in rooms}
         visited = [key for key in hello.since if key not in mine][:MAX_ROOMS]
-        rooms += await node.core.rooms.visible(visited, caller.user.id)
+        rooms += await node.core.rooms.open_to_all(visited)  # if it is in one by now, it hears so
         self._visited = frozenset(room.id for room in rooms if room.role is UNSET)
         since = dict(hello.since)
         if hello.epoch is not None and hello.epoch != node.core.store.epoch:
@@ -313,9 +314,9 @@ class Session:
             if self._over:
                 return False
             shown = [room for room in shown if room.id not in self._left]
-            self._greeted = True
-            self._rooms.update(room.id for room in shown)
-            node.presence.moved(caller.user, self._rooms)
+            self.has_entered = True
+            self.rooms.update(room.id for room in shown)
+            node.presence.moved(caller.user, self.rooms)
             welcome = protocol.Welcome(
                 user=caller.user,
                 session_id=caller.session.id,
@@ -323,13 +324,13 @@ class Session:
                 rooms=shown,
                 ping_seconds=PING_SECONDS,
             )
-            self._reply(protocol.answer(hello.ref, welcome))
+            self._out.reply(protocol.answer(hello.ref, welcome))
             return True
 
         await node.resume.enter(self, rooms, since, begin)
 
     async def _open(self, command: operations.RoomOpen) -> None:
-        if len(self._rooms) >= MAX_ROOMS:
+        if len(self.rooms) >= MAX_ROOMS:
             raise LimitReached(f"A connection follows at most {MAX_ROOMS} rooms.")
         room = await self._node.core.rooms.see(command.room, self.user.id)
         if room.role is UNSET:
@@ -339,8 +340,9 @@ class Session:
         def begin(shown: list[Room]) -> bool:
             if self._over or not shown or room.id in self._left:
                 raise RoomNotFound
-            self._rooms.add(room.id)
-            self._reply(protocol.answer(command.ref, commands.RoomAnswer(room=shown[0])))
+            self.rooms.add(room.id)
+            self._node.presence.moved(self.user, ())
+            self._out.reply(protocol.answer(command.ref, commands.RoomAnswer(room=shown[0])))
             return True
 
         await self._node.resume.enter(self, [room], since, begin)
@@ -348,33 +350,28 @@ class Session:
     async def _enter(self, room_id: str) -> None:
         """Follow a room if a look says that the user is in it now, whatever came before."""
         self._left -= {room_id}
-        found = await self._node.core.rooms.visible([room_id], self.user.id)
-        if not found or found[0].role is UNSET:
+        room = await self._node.core.rooms.visible(room_id, self.user.id)
+        if room is None or room.role is UNSET:
             return
         if room_id in self._visited:  # and followed already
             self._visited -= {room_id}
-            self._reply(events.encode(RoomAdded(room_id=room_id, room=found[0])))
+            self._out.reply(events.encode(RoomAdded(room_id=room_id, room=room)))
             return
 
         def begin(shown: list[Room]) -> bool:
-            if self._over or not shown or room_id in self._rooms | self._left:
+            if self._over or not shown or room_id in self.rooms | self._left:
                 return False
-            self._rooms.add(room_id)
-            self._reply(events.encode(RoomAdded(room_id=room_id, room=shown[0])))
+            self.rooms.add(room_id)
+            self._node.presence.moved(self.user, ())
+            self._out.reply(events.encode(RoomAdded(room_id=room_id, room=shown[0])))
             return True
 
-        await self._node.resume.enter(self, found, {}, begin)
+        await self._node.resume.enter(self, [room], {}, begin)
 
     # Sending and closing
 
-    def _reply(self, line: bytes) -> None:
-        self._out.reply(line)
-
     def _refuse(self, ref: Ref, error: ParleyError) -> None:
         self._out.reply(protocol.refusal(ref, error))
-
-    def _too_slow(self) -> None:
-        self.close(Close.TOO_SLOW, "too slow: come back and resume")
 
     def close(self, code: int, reason: str) -> None:
         """End the connection from our side; after this nothing more is told."""
@@ -390,11 +387,11 @@ class Session:
         self._node.clients.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
-        for room_id in self._rooms:
+        for room_id in self.rooms:
             self._node.hub.unfollow(room_id, self)
         if self._caller is not None:
             self._node.hub.disconnected(self)
-        if self._greeted:
-            self._node.presence.moved(self.user, self._rooms)
+        if self.has_entered:
+            self._node.presence.moved(self.user, self.rooms)
             self._node.core.sessions.saw(self.user.id)
-        self._rooms = set()
+        self.rooms = set()

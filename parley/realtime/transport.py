@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from parley.errors import Draining
 from parley.realtime.hub import Hub
 from parley.realtime.presence import Presence
 from parley.realtime.resume import Resume
@@ -63,3 +64,11 @@ class Realtime:
     loop: asyncio.AbstractEventLoop
     clients: set[Any] = field(default_factory=set)
     draining: bool = False
+
+    def admit(self, address: str, user_id: str | None) -> None:
+        """Take one command more of a client. Raises `Draining`, `RateLimited`."""
+        if self.draining:
+            raise Draining(retry_after=1)
+        self.core.rates.of_address(address)
+        if user_id is not None:
+            self.core.rates.of_user(user_id)

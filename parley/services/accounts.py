@@ -131,8 +131,10 @@ class Accounts:
         """Users who are connected now. Raises `InvalidField`."""
         after = names.cursor(cursor) or ""
         found = [each for each in self._live.who_is_online() if each > after]
-        users = [await self._store.user(each) for each in found[:limit]]
-        items = [self._shown(user) for user in users if user is not None]
+        users = await self._store.users(found[:limit])
+        # Some may have gone while the store was asked.
+        there = [users[each] for each in found[:limit] if each in users and self._live.is_online(each)]
+        items = [self._shown(user) for user in there]
         return UserList(items=items, next=found[limit - 1] if len(found) > limit else None)
 
     async def find(self, text: str, cursor: str | None, limit: int) -> UserList:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from parley.models import Applied, Role
+from parley.permissions import may_send
 from parley.services.accounts import Accounts
 from parley.services.limits import Rates
 from parley.services.marks import Marks
@@ -28,3 +30,18 @@ class Core:
     own_data: OwnData
     stats: Statistics
     rates: Rates
+
+    async def post_as_guest(self, name: str, room: str, text: str, *, id: str | None = None) -> Applied:
+        """Post as the guest of that name into a public room, as one-liners do; a room of that name is made on
+        first use, and so is the guest; neither for a text that would be refused.
+
+        Raises what `Accounts.walk_in`, `Rates.of_user`, `Rooms.ensure`, `may_send`, `Rooms.join` and
+        `Messages.send` raise.
+        """
+        self.messages.check(text, id)
+        user = await self.accounts.walk_in(name)
+        self.rates.of_user(user.id)
+        found = await self.rooms.ensure(room, user)
+        may_send(Role.MEMBER, read_only=found.read_only)
+        await self.rooms.join(user, found.id)
+        return await self.messages.send(user, found.id, text, id=id)

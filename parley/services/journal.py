@@ -21,6 +21,7 @@ TURNS = 4
 """Turns of the loop in which a batch is on its way to any store: it goes through some tasks."""
 
 _WITH_TEXT = (Send, Edit)
+_FAILURES = (StoreUnavailable, InternalError)
 
 log = structlog.get_logger()
 
@@ -30,12 +31,15 @@ class Journal:
 
     What is fresh is published, and `refused` hears of the rest, before its writer does. At most `max_changes`
     changes, with `max_characters` of text, wait; what comes beyond is refused with `Overloaded`.
+
+    `batches` counts those that the store was given, and `changes` what became of changes: stored, now or
+    before; refused by the rules; failed with the store; or overloaded, and never taken.
     """
 
     def __init__(
         self,
         store: Store,
-        publish: Callable[[events.MessageEvent], None],
+        publish: Callable[[events.RoomEvent], None],
         *,
         refused: Callable[[Change, ParleyError], None] = lambda change, error: None,
         max_batch: int = 512,
@@ -54,6 +58,13 @@ class Journal:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        self.batches = 0
+        self.changes = {"stored": 0, "refused": 0, "failed": 0, "overloaded": 0}
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait for the next batch."""
+        return len(self._waiting)
 
     def start(self, on_death: Callable[[str], None]) -> None:
         """Begin to write; `on_death` hears if that ever ends by itself."""
@@ -76,6 +87,7 @@ class Journal:
             raise Draining(retry_after=1)
         size = _length(change)
         if len(self._waiting) >= self._max_changes or self._characters + size > self._max_characters:
+            self.changes["overloaded"] += 1
             raise Overloaded(retry_after=0.5)
         future: Future[Applied] = self._loop.create_future()
         self._waiting.append((change, future))
@@ -118,6 +130,7 @@ class Journal:
             return None
         writes = [self._waiting.popleft() for _ in range(count)]
         self._characters -= sum(_length(change) for change, _ in writes)
+        self.batches += 1
         return _Batch(writes, asyncio.create_task(self._apply([change for change, _ in writes])))
 
     async def _apply(self, changes: list[Change]) -> list[Applied | ParleyError]:
@@ -132,12 +145,17 @@ class Journal:
 
     def _settle(self, batch: "_Batch", outcomes: list[Applied | ParleyError]) -> None:
         """Publish what became of a batch, and tell its writers."""
+        errors = 0
         for (change, future), outcome in zip(batch.writes, outcomes, strict=True):
             # A repeated id is told again: the first telling may have died with its process, and the hub
             # drops what it knows.
-            if isinstance(outcome, Applied) and (outcome.fresh or isinstance(change, Send)):
+            if isinstance(outcome, Applied) and outcome.fresh:
                 self._publish(events.of_change(change, outcome.message))
+            elif isinstance(outcome, Applied) and isinstance(change, Send):
+                self._publish(events.again(outcome.message))
             if isinstance(outcome, ParleyError):
+                errors += 1
+                self.changes["failed" if isinstance(outcome, _FAILURES) else "refused"] += 1
                 self._refused(change, outcome)
             if future.done():  # its writer gave up; the change stands all the same
                 continue
@@ -145,6 +163,7 @@ class Journal:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+        self.changes["stored"] += len(outcomes) - errors
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Rooms: making, finding, changing, joining, leaving and closing them."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from parley.models import LOBBY, Member, MemberList, Role, Room, RoomChange, Roo
 from parley.permissions import may_see
 from parley.services import names
 from parley.services.live import Live
+from parley.services.together import Together
 from parley.stores.base import Store
 from parley.stores.rules import too_many
 
@@ -32,6 +34,8 @@ class Rooms:
         self._store = store
         self._settings = settings
         self._live = live
+        self._mine = Together(store.rooms_of)
+        self._seen = Together(self._see_all)
         self._ids: dict[str, str] = {}
         self._direct: set[str] = set()
         self.lobby_id = ""
@@ -40,19 +44,18 @@ class Rooms:
         """The room that everybody is in, made at the first start."""
         lobby = await self._store.room(LOBBY)
         if lobby is None:
-            lobby = Room(
-                id=new_id(),
-                name=LOBBY,
-                title="Lobby",
-                kind="public",
-                created_by=None,
-                created_at=now(),
-                history_limit=self._settings.lobby_history,
-            )
-            await self._store.add_room(lobby)
+            lobby = await self._make_lobby()
         else:
             await self._store.change_room(lobby.id, RoomChange(history_limit=self._settings.lobby_history))
         self.lobby_id = lobby.id
+        return lobby
+
+    async def _make_lobby(self) -> Room:
+        lobby = replace(self._new(LOBBY, "Lobby", None), history_limit=self._settings.lobby_history)
+        try:
+            await self._store.add_room(lobby)
+        except NameTaken:  # by another node that starts at the same moment
+            return await self.see(LOBBY, None)
         return lobby
 
     # Finding
@@ -81,14 +84,23 @@ class Rooms:
             raise RoomNotFound
         return self._shown(room)
 
-    async def visible(self, room_ids: Sequence[str], user_id: str) -> list[Room]:
-        """Those of these rooms that the caller may see; ids only."""
-        found = [await self._store.room(each, user_id) for each in room_ids if as_id(each) == each]
+    async def visible(self, room_id: str, user_id: str) -> Room | None:
+        """A room as `see` shows it, or None."""
+        room = await self._store.room(room_id, user_id)
+        return self._shown(room) if room and may_see(room) else None
+
+    async def open_to_all(self, room_ids: Sequence[str]) -> list[Room]:
+        """Those of these rooms that everybody may see; ids only. Each is read once for all who ask."""
+        found = await asyncio.gather(*(self._seen.get(each) for each in room_ids if as_id(each) == each))
         return [self._shown(room) for room in found if room and may_see(room)]
+
+    async def _see_all(self, room_ids: list[str]) -> dict[str, Room]:
+        found = [await self._store.room(each) for each in room_ids]
+        return {room.id: room for room in found if room is not None}
 
     async def mine(self, user_id: str) -> list[Room]:
         """All rooms that the user is in, with what they have not read."""
-        return [self._shown(room) for room in await self._store.rooms_of(user_id)]
+        return [self._shown(room) for room in await self._mine.get(user_id) or ()]
 
     async def listing(self, user_id: str, scope: str, cursor: str | None, limit: int) -> RoomList:
         """Rooms of a scope: `mine`, all at once, or `public`, page by page. Raises `InvalidField`."""

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from parley import security
 from parley.config import Settings
 from parley.errors import SessionNotFound, TokenExpired, TokenInvalid, TokenMissing
-from parley.ids import Time, from_ms, new_id, now, now_ms, to_ms
+from parley.ids import Time, as_id, from_ms, new_id, now, now_ms, to_ms
 from parley.models import Device, Model, Session, User
 from parley.services.live import Live
+from parley.services.together import Together
 from parley.stores.base import Store
 
 MAX_TOKEN = 4096
@@ -66,15 +67,17 @@ class Sessions:
         self._live = live
         self._guest_ms = settings.session_ttl * 1000
         self._tokens = security.Tokens(secret)
+        self._by_id = Together(store.sessions)
         self._extended: dict[str, Time] = {}
         self._seen: dict[str, Time] = {}
 
     async def begin(self, user: User, label: str) -> SignedIn:
         """Sign a user in on one more device."""
-        token = security.new_token()
+        session_id = new_id()
+        token = security.new_token(session_id)
         is_guest = user.kind == "guest"
         session = Session(
-            id=new_id(),
+            id=session_id,
             user_id=user.id,
             token_hash=security.token_hash(token),
             created_at=now(),
@@ -122,10 +125,10 @@ class Sessions:
         if token.startswith(security.REFRESH):
             raise TokenInvalid("That is a refresh token; use the access token.")
         if token.startswith(security.OPAQUE):
-            found = await self._store.session(security.token_hash(token))
-            if found is None or found[1].kind != "guest":
+            session, user = await self._found(security.session_of_token(token))
+            if user.kind != "guest" or not security.is_token_of(token, session.token_hash):
                 raise TokenInvalid
-            return await self._current(*found)
+            return await self._current(session, user)
         session_id, user_id = self._tokens.session_of_access(token, now_ms())
         caller = await self._current(*await self._found(session_id))
         if caller.user.id != user_id:
@@ -169,7 +172,7 @@ class Sessions:
 
     async def sign_out_device(self, caller: Caller, session_id: str) -> None:
         """End another of the caller's sessions. Raises `SessionNotFound`."""
-        found = await self._store.session_of(session_id)
+        found = await self._look_up(session_id)
         if found is None or found[1].id != caller.user.id:
             raise SessionNotFound
         await self._end(found[0], "signed out")
@@ -209,10 +212,14 @@ class Sessions:
                     del self._extended[session_id]
 
     async def _found(self, session_id: str) -> tuple[Session, User]:
-        found = await self._store.session_of(session_id)
+        found = await self._look_up(session_id)
         if found is None:
             raise TokenInvalid
         return found
+
+    async def _look_up(self, session_id: str) -> tuple[Session, User] | None:
+        # What is no id could be something that no store takes, and would fail the others' questions too.
+        return await self._by_id.get(session_id) if as_id(session_id) is not None else None
 
     async def _current(self, session: Session, user: User) -> Caller:
         end = self._end_of(session)

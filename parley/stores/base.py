@@ -121,6 +121,9 @@ class Store(Protocol):
     async def user(self, key: str) -> User | None:
         """The user of that id or name."""
 
+    async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
+        """Those of the users that are there, by id. One query, however many."""
+
     async def password_hash(self, user_id: str) -> str | None:
         """The hash of a user's password; None where there is no such user or they have no password."""
 
@@ -142,12 +145,9 @@ class Store(Protocol):
     async def add_session(self, session: Session) -> None:
         """Remember a session. Raises `UserNotFound`."""
 
-    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
-        """The session of that token and whose it is, ended or not is the caller's question. None if
-        unknown."""
-
-    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
-        """As `session`, by the session's id."""
+    async def sessions(self, session_ids: Sequence[str]) -> dict[str, tuple[Session, User]]:
+        """Those of these sessions that are known, by id, and whose each is; ended or not is the caller's
+        question. One query, however many."""
 
     async def sessions_of(self, user_id: str) -> list[Session]:
         """All of a user's sessions, in the order of their ids."""
@@ -174,8 +174,8 @@ class Store(Protocol):
         until then. False if its time had run out, or this is its first report: what it said before is
         forgotten, and it has to say again who is there."""
 
-    async def online(self, at: Time, but: str) -> set[str]:
-        """The users who are connected to any node, except that one, whose report still holds."""
+    async def online(self, at: Time, but: str) -> dict[str, set[str]]:
+        """The users who are connected to each node, except that one, whose report still holds."""
 
     async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
         """Remove guests that nothing keeps any more, at most so many, and return their ids.
@@ -205,8 +205,9 @@ class Store(Protocol):
         """An open room of any kind; with `role`, `read_seq`, `unread` and perhaps `peer` where that user is
         a member."""
 
-    async def rooms_of(self, user_id: str) -> list[Room]:
-        """All open rooms that the user is in, as `room` shows them, oldest membership first. One query.
+    async def rooms_of(self, user_ids: Sequence[str]) -> dict[str, list[Room]]:
+        """All open rooms that each of these users is in, as `room` shows them to that user, oldest membership
+        first. One query, however many.
 
         Memberships of the same moment come in the order of the rooms' ids.
         """
@@ -279,6 +280,10 @@ class Store(Protocol):
 
         Raises `RoomNotFound`, `UserNotFound` where they are not in the room, `NotAllowed`.
         """
+
+    async def moved(self, since: Time) -> set[str]:
+        """The users who came into a room or left one at that time or later; perhaps others too, and perhaps
+        not those of a time that was purged."""
 
     async def memberships_of(self, user_id: str) -> list[Member]:
         """All of a user's memberships of rooms that are still in the store, ended ones too, in the order of

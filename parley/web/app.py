@@ -14,13 +14,25 @@ from starlette.staticfiles import StaticFiles
 
 import parley
 from parley.node import Node
-from parley.web import accounts, asyncapi, messages, oneliners, problems, rooms, server, sockets
+from parley.web import (
+    accounts,
+    asyncapi,
+    asyncapi_services,
+    health,
+    messages,
+    oneliners,
+    problems,
+    rooms,
+    server,
+    sockets,
+)
 from parley.web.requests import Requests
 
 PREFIX = "/api/v1"
 DESCRIPTION = """
 Chat over HTTP. What happens live comes over the WebSocket at `/ws`, which
-[asyncapi.json](asyncapi.json) describes (AsyncAPI 3).
+[asyncapi.json](asyncapi.json) describes (AsyncAPI 3). What other services hear and say over RabbitMQ or Kafka
+is in [asyncapi-services.json](asyncapi-services.json).
 
 Every failure is a problem document with a stable `code`.
 """
@@ -61,7 +73,9 @@ def create(node: Node) -> FastAPI:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(asyncapi.router)
+    app.include_router(asyncapi_services.router)
     app.include_router(oneliners.router)
+    app.include_router(health.router)
     app.include_router(sockets.router)
     _serve_swagger(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

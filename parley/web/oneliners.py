@@ -1,13 +1,11 @@
-"""Routes outside the prefix: health, and chat with nothing but `curl`."""
+"""Routes outside the prefix: chat with nothing but `curl`, and a page that says so."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 
-from parley.errors import ParleyError
-from parley.models import Message, Role
-from parley.permissions import may_send
+from parley.models import Message
 from parley.web.answers import reply
-from parley.web.callers import CoreOf, node_of
+from parley.web.callers import CoreOf
 from parley.web.schemas import OneLiner
 
 router = APIRouter()
@@ -32,13 +30,7 @@ WELCOME = """<!doctype html>
 )
 async def say(body: OneLiner, core: CoreOf) -> Response:
     """Post as a guest of that name into a public room; both are made on first use."""
-    core.messages.check(body.text, body.id)  # before anything is made for it
-    user = await core.accounts.walk_in(body.user)
-    core.rates.of_user(user.id)
-    room = await core.rooms.ensure(body.room, user)
-    may_send(Role.MEMBER, read_only=room.read_only)
-    await core.rooms.join(user, room.id)
-    applied = await core.messages.send(user, room.id, body.text, id=body.id)
+    applied = await core.post_as_guest(body.user, body.room, body.text, id=body.id)
     return reply(applied.message, 201 if applied.fresh else 200)
 
 
@@ -46,22 +38,3 @@ async def say(body: OneLiner, core: CoreOf) -> Response:
 async def welcome() -> Response:
     """What a browser sees until there is a web app."""
     return HTMLResponse(WELCOME)
-
-
-@router.get("/healthz", include_in_schema=False)
-async def alive() -> Response:
-    """The process runs. No I/O."""
-    return reply({"status": "alive"})
-
-
-@router.get("/readyz", include_in_schema=False)
-async def ready(request: Request) -> Response:
-    """The process can serve: 503 while it starts, drains or has no store."""
-    node = node_of(request)
-    status = node.state
-    if status == "ready":
-        try:
-            await node.store.ping()
-        except ParleyError as error:
-            status = error.code
-    return reply({"status": status}, 200 if status == "ready" else 503)

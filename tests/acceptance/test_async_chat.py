@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from contextlib import AsyncExitStack
-from typing import Any
 from uuid import uuid4
 
 import httpx2
@@ -15,25 +14,22 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.acceptance.conftest import Member, SignUp
-from tests.client.conftest import OpenConsole
+from tests.acceptance.places import Place
+from tests.client.conftest import Console, OpenConsole
 from tests.servers import ServerProcess, until
 from tests.web.conftest import socket
 
+PLACES = [Place("sqlite", "memory"), Place("redis", "redis")]
+
 GONE_SECONDS = 30
 """How soon everybody sees that a connection has died without saying so."""
+SETTLED_SECONDS = 1.5
+"""After this, what was on its way between nodes and store has arrived."""
 
 
 async def say(person: Member, text: str) -> None:
     answer = await asyncio.to_thread(person.post, "/rooms/lobby/messages", json={"text": text})
     assert answer.status_code == 201
-
-
-async def heard(client: Any) -> dict[str, Any]:
-    """The next message that a socket tells of."""
-    while (line := await client.next()).get("event") != "message.sent":
-        pass
-    message: dict[str, Any] = line["message"]
-    return message
 
 
 def online(person: Member) -> set[str]:
@@ -62,23 +58,25 @@ async def test_the_last_fifty_come_over_rest_and_the_socket_goes_on_from_there(
     assert [each["text"] for each in page] == [f"number {number}" for number in range(10, 60)]
     await say(ann, "said between the page and the socket")
     async with socket(bob, since={lobby["id"]: lobby["revision"]}) as bobs:
-        missed = (await bobs.next())["messages"]
+        missed = (await bobs.event("room.changes"))["messages"]
         assert [each["text"] for each in missed] == ["said between the page and the socket"]
         await say(ann, "said live")
-        assert (await heard(bobs))["text"] == "said live"
+        assert (await bobs.message())["text"] == "said live"
         await bobs.ask(op="message.send", room="lobby", text="answered")
     newest = ann.get("/rooms/lobby/messages").json()["items"]
     assert len(newest) == 50
     assert [each["text"] for each in newest[-2:]] == ["said live", "answered"]
 
 
-async def test_consoles_talk_in_the_common_room(server: ServerProcess, console: OpenConsole) -> None:
+async def test_consoles_talk_in_the_common_room(
+    server: ServerProcess, elsewhere: ServerProcess, console: OpenConsole
+) -> None:
     before = {"user": "john", "room": "lobby", "text": "hello from curl"}
-    httpx2.post(f"{server.url}/messages", json=before).raise_for_status()
+    httpx2.post(f"{elsewhere.url}/messages", json=before).raise_for_status()
     ann = await console("ann", "lobby", server.url)
     while await ann.read() != ["john: hello from curl"]:
         pass
-    bob = await console("bob", "lobby", server.url)
+    bob = await console("bob", "lobby", elsewhere.url)
     while await bob.read() != ["john: hello from curl"]:
         pass
     await ann.write("good morning")
@@ -94,9 +92,7 @@ async def test_consoles_talk_in_the_common_room(server: ServerProcess, console: 
 # One to one
 
 
-async def test_anybody_holds_any_number_of_conversations_at_once(
-    server: ServerProcess, ann: Member, sign_up: SignUp
-) -> None:
+async def test_anybody_holds_any_number_of_conversations_at_once(ann: Member, sign_up: SignUp) -> None:
     peers = [await asyncio.to_thread(sign_up, f"peer{number}") for number in range(12)]
     async with AsyncExitStack() as stack:
         anns = await stack.enter_async_context(socket(ann))
@@ -105,14 +101,14 @@ async def test_anybody_holds_any_number_of_conversations_at_once(
             sent = await anns.ask(op="message.send", user=peer.name, text=f"only for {peer.name}")
             assert sent["ok"]["message"]["seq"] == 1
         for peer, client in zip(peers, theirs, strict=True):
-            added = await client.next()
-            assert (added["event"], added["room"]["kind"]) == ("room.added", "direct")
+            added = await client.event("room.added")
+            assert added["room"]["kind"] == "direct"
             page = peer.get(f"/rooms/{added['room_id']}/messages").json()["items"]
             assert [each["text"] for each in page] == [f"only for {peer.name}"]
         for peer in reversed(peers):
             answer = peer.post(f"/direct/{ann.name}/messages", json={"text": f"from {peer.name}"})
             assert (answer.status_code, answer.json()["seq"]) == (201, 2)
-        told = [await heard(anns) for _ in peers]
+        told = [await anns.message() for _ in peers]
         assert [each["author_id"] for each in told] == [peer.id for peer in reversed(peers)]
     mine = ann.get("/rooms", params={"scope": "mine"}).json()["items"]
     direct = {each["peer"]["id"]: each["id"] for each in mine if each["kind"] == "direct"}
@@ -150,26 +146,38 @@ async def test_every_message_names_where_it_goes(ann: Member, bob: Member) -> No
 
 
 async def test_the_list_of_the_connected_is_right_whoever_comes_and_goes(
-    ann: Member, bob: Member, cleo: Member
+    server: ServerProcess, ann: Member, bob: Member, cleo: Member
 ) -> None:
+    phone = Member(server, bob.name, path="/sessions")
     ours = {ann.id, bob.id, cleo.id}
-    assert not online(ann) & ours
+
+    async def the_list_is(*who: Member) -> None:
+        connected = {each.id for each in who}
+        for reader in (ann, bob):
+            await until(
+                lambda reader=reader: online(reader) & ours == connected, what=f"the list for {reader.name}"
+            )
+
+    await the_list_is()
     async with socket(bob):
-        assert online(ann) & ours == {bob.id}
-        async with socket(cleo), socket(bob):
-            assert online(ann) & ours == {bob.id, cleo.id}
-        await until(lambda: online(ann) & ours == {bob.id}, what="bob's second device and cleo leaving")
-        assert bob.get(f"/users/{bob.name}").json()["online"] is True
-    await until(lambda: not online(ann) & ours, what="everybody leaving")
-    seen = ann.get(f"/users/{bob.id}").json()
-    assert (seen["online"], seen["last_seen_at"] is not None) == (False, True)
+        await the_list_is(bob)
+        async with socket(cleo), socket(phone):
+            await the_list_is(bob, cleo)
+        await the_list_is(bob)
+        assert ann.get(f"/users/{bob.name}").json()["online"] is True
+    await the_list_is()
+    for reader in (ann, bob):
+        seen = reader.get(f"/users/{bob.id}").json()
+        assert (seen["online"], seen["last_seen_at"] is not None) == (False, True)
+    phone.http.close()
 
 
 async def test_after_a_hundred_comings_and_goings_nobody_is_left_in_the_list(
-    server: ServerProcess, ann: Member, bob: Member
+    server: ServerProcess, elsewhere: ServerProcess, ann: Member, bob: Member
 ) -> None:
     async def come_and_go(number: int) -> None:
-        async with connect(server.ws, proxy=None) as connection:
+        node = (server, elsewhere)[number // 3 % 2]
+        async with connect(node.ws, proxy=None) as connection:
             await connection.send(json.dumps({"op": "hello", "ref": 1, "token": bob.token}))
             if number % 3:
                 await connection.recv()
@@ -179,29 +187,40 @@ async def test_after_a_hundred_comings_and_goings_nobody_is_left_in_the_list(
     await asyncio.gather(*(come_and_go(number) for number in range(100)))
     await until(lambda: bob.id not in online(ann), what="bob's last connection ending")
     async with socket(bob):
+        await until(lambda: bob.id in online(ann), what="bob coming back")
+        await asyncio.sleep(SETTLED_SECONDS)
         assert bob.id in online(ann)
+    await until(lambda: bob.id not in online(ann), what="bob going for good")
+    await asyncio.sleep(SETTLED_SECONDS)
+    assert bob.id not in online(ann)
 
 
 async def test_those_in_the_room_are_told_who_comes_and_goes(ann: Member, bob: Member) -> None:
     async with socket(ann) as anns:
-        for is_here in (True, False):
-            if is_here:
-                async with socket(bob):
-                    while (told := await anns.next()).get("user_id") != bob.id:
-                        pass
-            else:
-                while (told := await anns.next()).get("user_id") != bob.id:
-                    pass
-            assert (told["event"], told["online"]) == ("presence.changed", is_here)
+
+        async def told() -> bool:
+            while (event := await anns.event("presence.changed"))["user_id"] != bob.id:
+                pass
+            return bool(event["online"])
+
+        async with socket(bob):
+            assert await told() is True
+        assert await told() is False
+
+
+async def come_as_dora(console: OpenConsole, at: ServerProcess, ann: Member) -> tuple[Console, str]:
+    """A console of somebody new in the lobby, and their id."""
+    before = online(ann)
+    dora = await console("dora", "lobby", at.url)
+    await until(lambda: online(ann) - before, what="dora coming")
+    [dora_id] = online(ann) - before
+    return dora, dora_id
 
 
 async def test_a_client_that_is_killed_is_gone(
-    server: ServerProcess, ann: Member, console: OpenConsole
+    elsewhere: ServerProcess, ann: Member, console: OpenConsole
 ) -> None:
-    before = online(ann)
-    dora = await console("dora", "lobby", server.url)
-    await until(lambda: online(ann) != before, what="dora coming")
-    [dora_id] = online(ann) - before
+    dora, dora_id = await come_as_dora(console, elsewhere, ann)
     dora.process.kill()
     await until(lambda: dora_id not in online(ann), 2, "the end of a process that was killed")
     assert ann.get(f"/users/{dora_id}").json()["online"] is False
@@ -209,12 +228,9 @@ async def test_a_client_that_is_killed_is_gone(
 
 @pytest.mark.slow
 async def test_a_client_that_falls_silent_is_gone_within_half_a_minute(
-    server: ServerProcess, ann: Member, console: OpenConsole
+    elsewhere: ServerProcess, ann: Member, console: OpenConsole
 ) -> None:
-    before = online(ann)
-    dora = await console("dora", "lobby", server.url)
-    await until(lambda: online(ann) != before, what="dora coming")
-    [dora_id] = online(ann) - before
+    dora, dora_id = await come_as_dora(console, elsewhere, ann)
     os.kill(dora.process.pid, signal.SIGSTOP)  # its connection stays open, and nobody answers
     began = time.monotonic()
     await until(lambda: dora_id not in online(ann), GONE_SECONDS, "the end of a silent connection")

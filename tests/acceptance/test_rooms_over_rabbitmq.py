@@ -17,13 +17,20 @@ from websockets.exceptions import ConnectionClosed
 from parley.buses.memory import Exchange, MemoryBus
 from parley.config import Settings
 from parley.node import Node
+from parley.realtime.everywhere import ROOM
 from parley.realtime.feed import PlainFeed
 from parley.stores.memory import MemoryStore
 from parley.web import app as web
+from tests import backends
 from tests.acceptance.conftest import Member
+from tests.acceptance.places import Place
 from tests.frames import FEED
+from tests.integration.listeners import RabbitService, hears_up_to
+from tests.rabbitmq_server import another_rabbitmq
 from tests.realtime.conftest import RecordingTransport, turn
 from tests.servers import ServerProcess, until
+
+PLACES = [Place("sqlite", "memory"), Place("postgresql", "rabbitmq")]
 
 NUMBERS = count(7)
 
@@ -67,12 +74,13 @@ def post(server: ServerProcess, user: str, room: str, text: str) -> httpx2.Respo
 
 
 async def test_what_is_posted_over_http_comes_out_where_its_room_is_listened_to(
-    server: ServerProcess, number: str
+    server: ServerProcess, elsewhere: ServerProcess, number: str
 ) -> None:
     other = str(next(NUMBERS))
     async with AsyncExitStack() as stack:
-        listeners = [await stack.enter_async_context(feed(server, number)) for _ in range(3)]
-        elsewhere = await stack.enter_async_context(feed(server, other))
+        nodes = (elsewhere, elsewhere, server)
+        listeners = [await stack.enter_async_context(feed(node, number)) for node in nodes]
+        of_another = await stack.enter_async_context(feed(elsewhere, other))
         for text in ("one", "two", "three"):
             assert (await asyncio.to_thread(post, server, "john", number, text)).status_code == 201
         await asyncio.to_thread(post, server, "mary", other, "alone")
@@ -83,29 +91,76 @@ async def test_what_is_posted_over_http_comes_out_where_its_room_is_listened_to(
                 (2, "john", "two"),
                 (3, "john", "three"),
             ]
-        assert (await elsewhere.next())["text"] == "alone"
-    async with feed(server, number) as later:
+        assert (await of_another.next())["text"] == "alone"
+    async with feed(elsewhere, number) as later:
         assert [(await later.next())["text"] for _ in range(3)] == ["one", "two", "three"]
 
 
-async def test_a_room_for_two_refuses_the_third(
-    server: ServerProcess, number: str, ann: Member, bob: Member, cleo: Member
+@pytest.mark.servers
+async def test_what_is_posted_through_the_broker_comes_out_where_its_room_is_listened_to(
+    number: str, tmp_path: Path
+) -> None:
+    """Two nodes, one chat: one of them takes it from the queue, both tell it, and so does the broker."""
+    url = another_rabbitmq()
+    settings = {"store": backends.postgres().database(number), "bus": url}
+    other = RabbitService(url)
+    await other.start()
+    with ServerProcess(tmp_path, **settings) as one, ServerProcess(tmp_path, **settings) as two:
+        async with feed(one, number) as here, feed(two, number) as there:
+            for text in ("one", "two", "three"):
+                post_it = {"user": "john", "room": number, "text": text}
+                answer = await other.answer_to(json.dumps(post_it).encode(), text)
+                assert answer["ok"]["message"]["text"] == text
+            assert (await asyncio.to_thread(post, two, "mary", number, "over HTTP")).status_code == 201
+            for each in (here, there):
+                told = [await each.next() for _ in range(4)]
+                assert [(line["seq"], line["author_name"], line["text"]) for line in told] == [
+                    (1, "john", "one"),
+                    (2, "john", "two"),
+                    (3, "john", "three"),
+                    (4, "mary", "over HTTP"),
+                ]
+        room_id = told[0]["room_id"]
+        await hears_up_to(other, room_id, told[-1]["revision"], since=told[0]["revision"] - 1)
+        refused = await other.answer_to(b'{"user": "john"}', "refused")
+        assert refused["error"]["code"] == "invalid_field"
+    await other.stop()
+
+
+async def test_what_is_typed_into_a_feed_comes_out_of_the_others(
+    server: ServerProcess, elsewhere: ServerProcess, number: str
+) -> None:
+    async with feed(server, number, "john") as johns, feed(elsewhere, number, "mary") as marys:
+        await johns.connection.send("anybody here?")
+        assert [(await each.next())["text"] for each in (johns, marys)] == ["anybody here?"] * 2
+        await marys.connection.send("yes, me")
+        told = [await each.next() for each in (johns, marys)]
+        assert [(line["author_name"], line["text"]) for line in told] == [("mary", "yes, me")] * 2
+
+
+async def test_a_room_for_two_refuses_the_third_on_every_node(
+    server: ServerProcess, elsewhere: ServerProcess, number: str, ann: Member, bob: Member, cleo: Member
 ) -> None:
     made = ann.post("/rooms", json={"name": number, "capacity": 2}).json()
     assert (made["capacity"], made["member_count"]) == (2, 1)
     assert bob.put(f"/rooms/{number}/members/me").status_code == 200
+    cleo_there = cleo.at(elsewhere)
     refused = [
         cleo.put(f"/rooms/{number}/members/me"),
+        cleo_there.put(f"/rooms/{number}/members/me"),
         ann.put(f"/rooms/{number}/members/{cleo.name}"),
         post(server, "john", number, "me too"),
+        post(elsewhere, "john", number, "me too"),
     ]
-    assert [(each.status_code, each.json()["code"]) for each in refused] == [(409, "room_full")] * 3
-    async with feed(server, number, "john") as johns:
-        await johns.connection.send("me too")
-        assert (await johns.next())["error"]["code"] == "room_full"
+    assert [(each.status_code, each.json()["code"]) for each in refused] == [(409, "room_full")] * 5
+    for node in (server, elsewhere):
+        async with feed(node, number, "john") as johns:
+            await johns.connection.send("me too")
+            assert (await johns.next())["error"]["code"] == "room_full"
     assert bob.post(f"/rooms/{number}/messages", json={"text": "just us"}).status_code == 201
     assert bob.delete(f"/rooms/{number}/members/me").status_code == 204
     assert cleo.put(f"/rooms/{number}/members/me").status_code == 200
+    cleo_there.http.close()
 
 
 async def test_of_many_who_come_at_once_into_a_room_for_two_one_gets_in(
@@ -118,12 +173,12 @@ async def test_of_many_who_come_at_once_into_a_room_for_two_one_gets_in(
 
 
 async def test_a_room_is_removed_by_hand(
-    server: ServerProcess, number: str, ann: Member, bob: Member
+    server: ServerProcess, elsewhere: ServerProcess, number: str, ann: Member, bob: Member
 ) -> None:
     ann.post("/rooms", json={"name": number}).raise_for_status()
     bob.put(f"/rooms/{number}/members/me").raise_for_status()
     assert bob.delete(f"/rooms/{number}").json()["code"] == "not_allowed"
-    async with feed(server, number) as listening:
+    async with feed(elsewhere, number) as listening:
         await asyncio.to_thread(post, server, "john", number, "hello")
         assert (await listening.next())["text"] == "hello"
         assert ann.delete(f"/rooms/{number}").status_code == 204
@@ -133,8 +188,10 @@ async def test_a_room_is_removed_by_hand(
         for scope in ("public", "mine"):
             listed = person.get("/rooms", params={"scope": scope, "limit": 200}).json()["items"]
             assert number not in [room["name"] for room in listed]
-    anew = ann.post("/rooms", json={"name": number})
+    anew = bob.post("/rooms", json={"name": number})
     assert (anew.status_code, anew.json()["message_count"]) == (201, 0)
+    for person in (ann, bob):
+        assert person.get(f"/rooms/{number}").json()["id"] == anew.json()["id"]
 
 
 async def test_a_room_is_removed_when_it_is_empty(number: str, ann: Member, bob: Member) -> None:
@@ -156,7 +213,7 @@ def test_other_rooms_stay_when_they_are_empty(number: str, ann: Member, bob: Mem
 
 
 class CountingBus(MemoryBus):
-    """Notes what it is asked to bring, and what it brings."""
+    """Notes which rooms it is asked to bring, and how much it brings."""
 
     def __init__(self, exchange: Exchange) -> None:
         super().__init__(exchange)
@@ -164,7 +221,8 @@ class CountingBus(MemoryBus):
         self.brought = 0
 
     def want(self, topic: str) -> None:
-        self.wanted.add(topic)
+        if topic.startswith(ROOM):
+            self.wanted.add(topic)
         super().want(topic)
 
     def unwant(self, topic: str) -> None:
@@ -214,11 +272,11 @@ async def test_a_room_is_brought_to_a_node_only_while_somebody_listens_there(num
 # The page and the log
 
 
-def test_the_api_page_is_where_it_was(server: ServerProcess) -> None:
-    page = httpx2.get(f"{server.url}/api/openapi")
+def test_the_api_page_is_where_it_was(elsewhere: ServerProcess) -> None:
+    page = httpx2.get(f"{elsewhere.url}/api/openapi")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "swagger-ui" in page.text
-    paths = httpx2.get(f"{server.url}/api/openapi.json").json()["paths"]
+    paths = httpx2.get(f"{elsewhere.url}/api/openapi.json").json()["paths"]
     assert {"/messages", "/api/v1/rooms", "/api/v1/rooms/{room}"} <= set(paths)
     assert set(paths["/api/v1/rooms/{room}"]) == {"get", "patch", "delete"}
 

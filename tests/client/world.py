@@ -171,7 +171,7 @@ class World:
         if not self.connected:
             self.connected = True
             since, epoch = self.state.since(), self.state.epoch
-            rooms = await self.store.rooms_of(ANN.id)
+            rooms = (await self.store.rooms_of([ANN.id]))[ANN.id]
             self.take(Welcome(user=ANN, session_id="", epoch=self.store.epoch, rooms=rooms, ping_seconds=20))
             for room in rooms:
                 if room.id in since:

@@ -95,18 +95,18 @@ async def test_a_user_who_cannot_come_into_a_room_is_not_added(store: Store) -> 
 # Sessions
 
 
-async def test_a_session_is_found_by_its_token(kitchen: Kitchen) -> None:
+async def test_a_session_is_found_by_its_id(kitchen: Kitchen) -> None:
     session = a_session(kitchen.ann, b"\x00hash", at(60))
     await kitchen.store.add_session(session)
     await kitchen.store.add_session(a_session(kitchen.bob, b"other", at(60)))
-    assert await kitchen.store.session(b"\x00hash") == (session, kitchen.ann)
-    assert await kitchen.store.session(b"hash") is None
+    assert await kitchen.store.sessions([session.id]) == {session.id: (session, kitchen.ann)}
+    assert await kitchen.store.sessions([new_id()]) == {}
 
 
 async def test_a_session_belongs_to_somebody(store: Store) -> None:
     with pytest.raises(UserNotFound):
-        await store.add_session(a_session(a_user("ann"), b"hash", at(60)))
-    assert await store.session(b"hash") is None
+        await store.add_session(session := a_session(a_user("ann"), b"hash", at(60)))
+    assert await store.sessions([session.id]) == {}
 
 
 async def test_sessions_are_extended_and_never_cut_short(kitchen: Kitchen) -> None:
@@ -115,8 +115,8 @@ async def test_sessions_are_extended_and_never_cut_short(kitchen: Kitchen) -> No
     await kitchen.store.add_session(long)
     await kitchen.store.extend_sessions({short.id: at(90), long.id: at(90), new_id(): at(90)})
     await kitchen.store.extend_sessions({})
-    ends = [await kitchen.store.session(token) for token in (b"short", b"long")]
-    assert [found[0].expires_at for found in ends if found] == [at(90), at(120)]
+    found = await kitchen.store.sessions([short.id, long.id])
+    assert [found[each.id][0].expires_at for each in (short, long)] == [at(90), at(120)]
 
 
 async def test_an_ended_session_is_forgotten(kitchen: Kitchen) -> None:
@@ -124,7 +124,7 @@ async def test_an_ended_session_is_forgotten(kitchen: Kitchen) -> None:
     await kitchen.store.add_session(session)
     await kitchen.store.end_session(session.id)
     await kitchen.store.end_session(session.id)
-    assert await kitchen.store.session(b"hash") is None
+    assert await kitchen.store.sessions([session.id]) == {}
 
 
 # Rooms
@@ -170,7 +170,7 @@ async def test_a_name_belongs_to_one_room(kitchen: Kitchen) -> None:
     with pytest.raises(NameTaken):
         await kitchen.store.add_room(second, kitchen.cleo.id)
     assert await kitchen.store.room(second.id) is None
-    assert await kitchen.store.rooms_of(kitchen.cleo.id) == []
+    assert (await kitchen.store.rooms_of([kitchen.cleo.id]))[kitchen.cleo.id] == []
 
 
 async def test_many_rooms_may_have_no_name(store: Store) -> None:
@@ -199,7 +199,7 @@ async def test_my_rooms_come_with_the_oldest_membership_first(kitchen: Kitchen) 
     for room, seconds in ((third, 9), (second, 9), (first, 10)):
         await store.add_room(room)
         await store.join(room.id, cleo.id, Role.READER, at(seconds))
-    rooms = await store.rooms_of(cleo.id)
+    rooms = (await store.rooms_of([cleo.id]))[cleo.id]
     assert [room.id for room in rooms] == [second.id, third.id, first.id]
     assert rooms == [await store.room(room.id, cleo.id) for room in (second, third, first)]
     assert {(room.role, room.read_seq, room.unread) for room in rooms} == {(Role.READER, 0, 0)}
@@ -281,7 +281,7 @@ async def test_who_leaves_is_gone_from_the_room(kitchen: Kitchen) -> None:
     assert [member.name for member in await store.members(room_id, None, 10)] == ["ann"]
     assert (await kitchen.now(kitchen.bob)) == (await kitchen.now())
     assert (await kitchen.now()).member_count == 1
-    assert await store.rooms_of(kitchen.bob.id) == []
+    assert (await store.rooms_of([kitchen.bob.id]))[kitchen.bob.id] == []
 
 
 async def test_who_comes_back_finds_the_old_read_mark(kitchen: Kitchen) -> None:
@@ -356,9 +356,9 @@ async def _everything(store: Store, kitchen: Kitchen) -> list[object]:
     room_id = kitchen.room.id
     return [
         people,
-        await store.session(b"hash"),
+        await store.sessions([each.id for each in await store.sessions_of(kitchen.ann.id)]),
         await store.room("kitchen"),
-        await store.rooms_of(kitchen.bob.id),
+        (await store.rooms_of([kitchen.bob.id]))[kitchen.bob.id],
         await store.members(room_id, None, 10),
         await store.page(room_id, limit=10),
         await store.changes(room_id, 0, 10),

@@ -6,7 +6,7 @@ import pytest
 
 from parley.errors import NameTaken, UserNotFound
 from parley.ids import new_id
-from parley.models import Session
+from parley.models import Role, Session
 from parley.stores.base import Store
 from tests.contracts.kitchen import Kitchen, a_session, a_user, at
 
@@ -91,11 +91,28 @@ async def test_somebody_may_be_signed_in_several_times(kitchen: Kitchen, store: 
     sessions = await devices(store, kitchen)
     assert await store.sessions_of(kitchen.ann.id) == sessions
     assert await store.sessions_of(kitchen.cleo.id) == []
-    assert await store.session_of(sessions[1].id) == (sessions[1], kitchen.ann)
-    assert await store.session_of(new_id()) is None
+    assert (await store.sessions([sessions[1].id])).get(sessions[1].id) == (sessions[1], kitchen.ann)
+    assert await store.sessions([new_id()]) == {}
     await store.end_session(sessions[1].id)
     assert await store.sessions_of(kitchen.ann.id) == [sessions[0], sessions[2]]
-    assert await store.session_of(sessions[1].id) is None
+    assert (await store.sessions([sessions[1].id])).get(sessions[1].id) is None
+
+
+async def test_many_are_found_at_once(kitchen: Kitchen, store: Store) -> None:
+    first, second, third = await devices(store, kitchen)
+    found = await store.sessions([first.id, new_id(), third.id])
+    assert found == {first.id: (first, kitchen.ann), third.id: (third, kitchen.ann)}
+    assert await store.sessions([]) == {}
+    await store.end_session(first.id)
+    assert list(await store.sessions([first.id, second.id])) == [second.id]
+    people = [kitchen.ann, kitchen.bob]
+    assert await store.users([*(each.id for each in people), new_id()]) == {each.id: each for each in people}
+    assert await store.users([]) == {}
+    rooms = await store.rooms_of([kitchen.bob.id, kitchen.cleo.id, kitchen.ann.id])
+    assert [room.id for room in rooms[kitchen.bob.id]] == [kitchen.room.id]
+    assert rooms[kitchen.cleo.id] == []
+    assert [room.role for room in rooms[kitchen.ann.id]] == [Role.OWNER]
+    assert await store.rooms_of([]) == {}
 
 
 async def test_a_session_goes_from_generation_to_generation(kitchen: Kitchen, store: Store) -> None:
@@ -104,15 +121,14 @@ async def test_a_session_goes_from_generation_to_generation(kitchen: Kitchen, st
     rotated = await store.rotate_session(session.id, 0, at(5), at(200))
     assert rotated is not None
     assert (rotated.generation, rotated.rotated_at, rotated.expires_at) == (1, at(5), at(200))
-    assert await store.session_of(session.id) == (rotated, kitchen.ann)
-    assert await store.session(session.token_hash) == (rotated, kitchen.ann)
+    assert (await store.sessions([session.id])).get(session.id) == (rotated, kitchen.ann)
     assert await store.rotate_session(session.id, 0, at(6), at(300)) is None
     assert await store.rotate_session(session.id, 2, at(6), at(300)) is None
     assert await store.rotate_session(new_id(), 0, at(6), at(300)) is None
-    assert await store.session_of(session.id) == (rotated, kitchen.ann)
+    assert (await store.sessions([session.id])).get(session.id) == (rotated, kitchen.ann)
     while await store.purge(at(150), 10):
         pass
-    assert await store.session_of(session.id) == (rotated, kitchen.ann)
+    assert (await store.sessions([session.id])).get(session.id) == (rotated, kitchen.ann)
 
 
 async def test_of_many_who_rotate_at_once_one_does(kitchen: Kitchen, store: Store) -> None:

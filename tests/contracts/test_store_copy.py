@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from parley.errors import StartError
 from parley.ids import now
-from parley.models import Message, Role
+from parley.models import Message, Role, Session
 from parley.stores.base import Record, RoomState, Store
 from tests.contracts.conftest import NAMES, STORES
 from tests.contracts.kitchen import (
@@ -78,7 +78,7 @@ async def test_a_copy_is_the_same_chat(tmp_path: Path, store: Store, target: str
     rooms = [record for record in records if isinstance(record, RoomState)]
     assert sorted(state.room.name or "" for state in rooms) == ["", "kitchen", "short", "study"]
     assert len([record for record in records if isinstance(record, Message)]) == 7
-    mine = await store.rooms_of(kitchen.ann.id)
+    mine = (await store.rooms_of([kitchen.ann.id]))[kitchen.ann.id]
 
     (tmp_path / "other").mkdir()
     other = STORES[target](tmp_path / "other")
@@ -86,10 +86,11 @@ async def test_a_copy_is_the_same_chat(tmp_path: Path, store: Store, target: str
     try:
         await copied(records, other)
         assert await dumped(other) == records
-        assert await other.rooms_of(kitchen.ann.id) == mine
+        assert (await other.rooms_of([kitchen.ann.id]))[kitchen.ann.id] == mine
         counted = await other.stats(now())
         assert replace(counted, messages_last_hour=0) == replace(stats, messages_last_hour=0)
-        assert await other.session(b"a" * 32) is not None
+        (session,) = [record for record in records if isinstance(record, Session)]
+        assert await other.sessions([session.id]) == {session.id: (session, kitchen.ann)}
     finally:
         await other.close()
 

@@ -229,7 +229,7 @@ class Chat(RuleBasedStateMachine):
             members = await self.store.members(room_id, None, 10)
             assert {member.user_id: member.role for member in members} == expected.roles
         for user_id, joined in self.joined.items():
-            mine = await self.store.rooms_of(user_id)
+            mine = (await self.store.rooms_of([user_id]))[user_id]
             assert [room.id for room in mine] == joined
             for room in mine:
                 expected = self.rooms[room.id]

@@ -14,7 +14,7 @@ from parley.errors import (
     UserNotFound,
 )
 from parley.ids import from_ms, new_id
-from parley.models import Mark, Marked, Member, Role, RoomChange, User
+from parley.models import Mark, Marked, Member, Role, Room, RoomChange, User
 from parley.stores.base import DELETED, Store
 from tests.contracts.kitchen import Kitchen, a_room, a_user, at, done, send
 
@@ -252,7 +252,7 @@ async def test_who_goes_for_good_leaves_their_words(study: Kitchen) -> None:
     assert await store.user(bob.id) is None
     assert await store.user("bob") is None
     assert await store.find_users("bob", None, 10) == []
-    assert await store.rooms_of(bob.id) == []
+    assert (await store.rooms_of([bob.id]))[bob.id] == []
     assert (await study.now()).member_count == 1
     [gone] = (await store.changes(study.room.id, 3, 10)).members
     assert (gone.user_id, gone.display_name, gone.left_at) == (bob.id, DELETED, at(7))
@@ -284,7 +284,31 @@ async def test_what_somebody_wrote_is_disowned_piece_by_piece(kitchen: Kitchen) 
     assert await store.disown(new_id(), bob.id, 0, 100) is None
 
 
+# Who came and went
+
+
+async def test_it_is_known_who_came_and_went_since(kitchen: Kitchen, store: Store) -> None:
+    room, bob, cleo = kitchen.room, kitchen.bob, kitchen.cleo
+    await store.join(room.id, cleo.id, Role.MEMBER, at(10))
+    assert cleo.id in await store.moved(at(10))
+    assert bob.id not in await store.moved(at(10))
+    assert cleo.id not in await store.moved(at(11))
+    await store.leave(room.id, bob.id, at(12))
+    assert await store.moved(at(11)) == {bob.id}
+    await store.join(room.id, bob.id, Role.MEMBER, at(13))
+    assert await store.moved(at(13)) == {bob.id}
+    other = Room(id=new_id(), name=None, title="", kind="direct", created_by=None, created_at=at(14))
+    await store.add_room(other, cleo.id, kitchen.ann.id)
+    assert await store.moved(at(14)) == {cleo.id, kitchen.ann.id}
+    assert await store.moved(FAR) == set()
+
+
 # Who is connected where
+
+
+async def there(store: Store, but: str) -> dict[str, set[str]]:
+    """Who is connected to the other nodes, without nodes to which nobody is."""
+    return {node: users for node, users in (await store.online(at(0), but)).items() if users}
 
 
 async def test_nodes_say_who_is_connected_to_them(store: Store) -> None:
@@ -292,12 +316,12 @@ async def test_nodes_say_who_is_connected_to_them(store: Store) -> None:
     ann, bob, cleo = new_id(), new_id(), new_id()
     assert await store.report(one, FAR, [ann, bob], []) is False
     assert await store.report(two, FAR, [bob, cleo], []) is False
-    assert await store.online(at(0), one) == {bob, cleo}
-    assert await store.online(at(0), new_id()) == {ann, bob, cleo}
+    assert await there(store, but=one) == {two: {bob, cleo}}
+    assert await there(store, but=new_id()) == {one: {ann, bob}, two: {bob, cleo}}
     assert await store.report(two, FAR, [ann], [bob, new_id()]) is True
     assert await store.report(two, FAR, [ann], []) is True
-    assert await store.online(at(0), one) == {ann, cleo}
-    assert await store.online(FAR, one) == set()
+    assert await there(store, but=one) == {two: {ann, cleo}}
+    assert await store.online(FAR, one) == {}
 
 
 async def test_a_node_whose_time_ran_out_begins_anew(store: Store) -> None:
@@ -305,10 +329,10 @@ async def test_a_node_whose_time_ran_out_begins_anew(store: Store) -> None:
     ann, bob = new_id(), new_id()
     await store.report(node, FAR, [ann], [])
     assert await store.report(node, PAST, [], []) is True
-    assert await store.online(at(0), other) == set()
+    assert await there(store, but=other) == {}
     assert await store.report(node, FAR, [bob], []) is False
-    assert await store.online(at(0), other) == {bob}
+    assert await there(store, but=other) == {node: {bob}}
     await store.report(other, PAST, [ann], [])
     while await store.purge(at(2), 100):
         pass
-    assert await store.online(at(0), other) == {bob}
+    assert await there(store, but=other) == {node: {bob}}

@@ -34,7 +34,10 @@ async def test_a_direct_room_shows_each_the_other(kitchen: Kitchen) -> None:
     assert seen is not None
     assert (seen.role, seen.member_count, seen.revision) == (Role.MEMBER, 2, 2)
     assert seen.peer == kitchen.bob
-    assert [each.peer for each in await store.rooms_of(kitchen.bob.id)] == [UNSET, kitchen.ann]
+    assert [each.peer for each in (await store.rooms_of([kitchen.bob.id]))[kitchen.bob.id]] == [
+        UNSET,
+        kitchen.ann,
+    ]
     stranger = await store.room(room.id, kitchen.cleo.id)
     assert stranger is not None
     assert stranger.peer is UNSET
@@ -76,7 +79,9 @@ async def test_a_direct_room_is_made_once(kitchen: Kitchen) -> None:
     assert outcomes.count(None) == 1
     assert sum(isinstance(each, NameTaken) for each in outcomes) == 9
     assert len(await kitchen.store.members(room.id, None, 10)) == 2
-    assert [each.id for each in await kitchen.store.rooms_of(kitchen.bob.id)].count(room.id) == 1
+    assert [each.id for each in (await kitchen.store.rooms_of([kitchen.bob.id]))[kitchen.bob.id]].count(
+        room.id
+    ) == 1
     stats = await kitchen.store.stats(at(2))
     assert stats.rooms == 2
 
@@ -152,7 +157,7 @@ async def test_a_room_is_closed_by_its_owner(kitchen: Kitchen) -> None:
     with pytest.raises(RoomNotFound):
         await store.close_room(room_id, at(8), by=ann.id)
     assert await refused(store, send(kitchen.room, ann, "hello?")) is RoomNotFound
-    assert await store.rooms_of(ann.id) == []
+    assert (await store.rooms_of([ann.id]))[ann.id] == []
     assert await store.room("kitchen") is None
     assert (await store.stats(at(8))).rooms == 0
     assert (await store.stats(at(8))).messages == 0

@@ -274,8 +274,8 @@ async def test_a_full_store_is_unavailable_for_writing_and_can_be_read(
             assert await store.page(hall.id, limit=10) == []
             assert (await store.changes(kitchen.room.id, 0, 10)).messages == [first]
             assert await store.heads([kitchen.room.id, hall.id]) == {kitchen.room.id: 1, hall.id: 0}
-            assert await store.session(b"hash") == (session, kitchen.ann)
-            assert len(await store.rooms_of(kitchen.ann.id)) == 2
+            assert await store.sessions([session.id]) == {session.id: (session, kitchen.ann)}
+            assert len((await store.rooms_of([kitchen.ann.id]))[kitchen.ann.id]) == 2
             assert await store.user("dora") is None
             await filling.empty()
         assert {each["log_level"] for each in logged} == {"warning"}, "it is no fault of ours"

@@ -40,7 +40,7 @@ async def test_a_room_that_another_node_closed_is_noticed() -> None:
         from parley.ids import now
 
         await node.store.close_due_rooms(now(), 10)
-        await node.repair._compared()
+        await node.repair.compare(None)
         assert [event["room_id"] for event in ann.events("room.closed")] == [room["id"]]
         sent = await ann.ask(op="message.send", room="short", text="hello?")
         assert sent["error"]["code"] == "room_not_found"

@@ -11,7 +11,7 @@ from parley.events import MessageSent
 from parley.ids import new_id, now
 from parley.models import Applied, Message, Send
 from parley.node import Node
-from parley.realtime import repair
+from parley.realtime import rounds
 from parley.stores.memory import MemoryStore
 from tests.realtime.conftest import Client, guest, make_node, turn
 from tests.servers import until
@@ -91,7 +91,8 @@ async def test_a_hole_is_read_from_the_store(node: Node, ann: Client) -> None:
 
 
 async def test_the_last_event_of_a_burst_is_found_by_the_audit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repair, "AUDIT_SECONDS", 0.05)
+    monkeypatch.setattr(rounds, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(rounds, "HEALTHY_SECONDS", 0.05)
     node = await make_node()
     ann = await guest(node, "Ann")
     await ann.hello()
@@ -103,7 +104,8 @@ async def test_the_last_event_of_a_burst_is_found_by_the_audit(monkeypatch: pyte
 
 
 async def test_a_room_that_the_store_has_lost_some_of_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repair, "AUDIT_SECONDS", 0.05)
+    monkeypatch.setattr(rounds, "AWAY_SECONDS", 0.05)
+    monkeypatch.setattr(rounds, "HEALTHY_SECONDS", 0.05)
     node = await make_node()
     ann = await guest(node, "Ann")
     await ann.hello()
@@ -199,7 +201,7 @@ async def test_two_nodes_on_one_store_talk_as_one() -> None:
 async def test_garbage_from_the_bus_is_ignored(node: Node, ann: Client) -> None:
     lobby = node.core.rooms.lobby_id
     for payload in (b"", b"\xff\xfe", b"{}", b'{"event":"message.sent"}', msgspec.json.encode([1])):
-        node._arrived(f"room:{lobby}", payload)
+        node.everywhere.arrived(f"room:{lobby}", payload)
     deliver(node, sent(lobby, 1))
     await turn()
     assert told(ann) == [1]

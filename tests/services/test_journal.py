@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from parley.errors import Draining, Overloaded, ParleyError, StoreUnavailable
-from parley.events import MessageEvent
+from parley.events import MessageSent, RoomChanges, RoomEvent, messages_of
 from parley.ids import new_id, now
 from parley.models import Applied, Change, Role, Room, Send, User
 from parley.services.journal import Journal
@@ -60,12 +60,12 @@ async def store() -> Gate:
 
 
 @pytest.fixture
-def told() -> list[MessageEvent]:
+def told() -> list[RoomEvent]:
     return []
 
 
 @pytest.fixture
-async def journal(store: Gate, told: list[MessageEvent]) -> AsyncIterator[Journal]:
+async def journal(store: Gate, told: list[RoomEvent]) -> AsyncIterator[Journal]:
     journal = Journal(store, told.append, max_batch=10, max_changes=25, max_characters=10_000)
     journal.start(pytest.fail)
     yield journal
@@ -88,25 +88,27 @@ async def test_an_idle_journal_commits_at_once(journal: Journal, store: Gate) ->
     assert store.batches == [1, 1, 1]
 
 
-async def test_order_is_that_of_the_calls(journal: Journal, told: list[MessageEvent]) -> None:
+async def test_order_is_that_of_the_calls(journal: Journal, told: list[RoomEvent]) -> None:
     outcomes = await asyncio.gather(*[journal.write(send(str(number))) for number in range(25)])
     assert [outcome.message.seq for outcome in outcomes] == list(range(1, 26))
     assert [event.revision for event in told] == list(range(1, 26))
 
 
 async def test_everybody_is_told_before_the_writer_is_answered(
-    journal: Journal, told: list[MessageEvent]
+    journal: Journal, told: list[RoomEvent]
 ) -> None:
     outcome = await journal.write(send())
-    assert [event.message for event in told] == [outcome.message]
+    assert [list(messages_of(event)) for event in told] == [[outcome.message]]
 
 
-async def test_an_id_sent_again_is_told_again(journal: Journal, told: list[MessageEvent]) -> None:
+async def test_an_id_sent_again_is_told_again(journal: Journal, told: list[RoomEvent]) -> None:
     """The process that stored it first may have died before it told anybody."""
     change = send()
     first, second = await journal.write(change), await journal.write(change)
     assert (first.fresh, second.fresh) == (True, False)
     assert [event.revision for event in told] == [1, 1]
+    assert [type(event) for event in told] == [MessageSent, RoomChanges], "not as a new one"
+    assert list(messages_of(told[1])) == [first.message]
 
 
 async def test_a_full_journal_refuses_and_says_when_to_retry(journal: Journal, store: Gate) -> None:
@@ -132,7 +134,7 @@ async def test_long_texts_fill_it_sooner(journal: Journal, store: Gate) -> None:
 
 @pytest.mark.parametrize("failure", [StoreUnavailable(), RuntimeError("a fault of ours")])
 async def test_a_failed_commit_acknowledges_nothing(
-    journal: Journal, store: Gate, told: list[MessageEvent], failure: Exception
+    journal: Journal, store: Gate, told: list[RoomEvent], failure: Exception
 ) -> None:
     store.fails = failure
     outcomes = await asyncio.gather(*[journal.write(send()) for _ in range(3)], return_exceptions=True)
@@ -171,7 +173,7 @@ async def test_a_stop_writes_what_was_taken_and_takes_no_more(journal: Journal, 
 
 
 async def test_a_writer_that_gave_up_is_stored_all_the_same(
-    journal: Journal, store: Gate, told: list[MessageEvent]
+    journal: Journal, store: Gate, told: list[RoomEvent]
 ) -> None:
     store.open_gate.clear()
     future = journal.write(send())

@@ -102,7 +102,7 @@ async def test_who_registers_is_signed_in_and_in_the_lobby(door: Door) -> None:
     caller = await door.sessions.authenticate(made.token)
     assert caller.user.id == made.user.id
     assert caller.session.label == "a laptop"
-    assert [room.name for room in await door.store.rooms_of(made.user.id)] == ["lobby"]
+    assert [room.name for room in (await door.store.rooms_of([made.user.id]))[made.user.id]] == ["lobby"]
     kept = await door.store.password_hash(made.user.id)
     assert kept is not None
     assert kept.startswith("$argon2id$")
@@ -153,6 +153,35 @@ async def test_guessing_is_slowed_down_and_nobody_is_locked_out(door: Door) -> N
         assert 0 < (raised.value.retry_after or 0) <= 10
     # Ann herself, from elsewhere, comes in.
     assert await door.accounts.sign_in("ann", PASSWORD, "", "home")
+
+
+async def test_a_guests_token_is_good_for_their_own_session_only(door: Door) -> None:
+    one, other = await door.accounts.guest("Ann"), await door.accounts.guest("Bob")
+    (head, secret), (_, another) = one.token.split("."), other.token.split(".")
+    caller = await door.sessions.authenticate(one.token)
+    assert (caller.user.id, head) == (one.user.id, f"parley_{caller.session.id}")
+    for forged in (f"{head}.{another}", f"{head}.", head, f"parley_.{secret}", f"parley_{new_id()}.{secret}"):
+        with pytest.raises(TokenInvalid):
+            await door.sessions.authenticate(forged)
+
+
+async def test_what_is_no_id_is_not_asked_for_together_with_others(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = await door.sessions.authenticate((await door.accounts.guest("Ann")).token)
+    asked: list[str] = []
+
+    async def read(session_ids: list[str]) -> dict[str, Any]:
+        asked.extend(session_ids)
+        return {}
+
+    monkeypatch.setattr(door.sessions._by_id, "_read", read)
+    for bad in ("", "a\0b", "\ud800", "x" * 4000, f"{caller.session.id}\n"):
+        with pytest.raises(TokenInvalid):
+            await door.sessions.authenticate(f"parley_{bad}.secret")
+        with pytest.raises(SessionNotFound):
+            await door.sessions.sign_out_device(caller, bad)
+    assert asked == []
 
 
 async def test_an_access_token_is_good_for_some_minutes(door: Door, later: Callable[[float], None]) -> None:

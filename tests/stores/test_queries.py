@@ -55,7 +55,7 @@ async def test_all_rooms_of_somebody_are_one_query_however_many(store: Store) ->
         direct = Room(id=new_id(), name=None, title="", kind="direct", created_by=None, created_at=at(1))
         await store.add_room(direct, ann.id, peer.id)
     with queries() as asked:
-        rooms = await store.rooms_of(ann.id)
+        rooms = (await store.rooms_of([ann.id]))[ann.id]
     assert len(rooms) == 201
     assert sum(statement.startswith("SELECT") for statement in asked) == 1
     assert sum(room.kind == "direct" and bool(room.peer) for room in rooms) == 50

@@ -87,7 +87,7 @@ async def goes_on(store: Store) -> None:
     assert gil
     assert await store.user("gus") is None
     await store.add_user(a_user("gus"))
-    assert [room.name for room in await store.rooms_of(ann.id)] == ["kitchen"]
+    assert [room.name for room in (await store.rooms_of([ann.id]))[ann.id]] == ["kitchen"]
     assert [room.name for room in await store.public_rooms(None, 9)] == ["hall"]
     message = await done(store, send(kitchen, ann, "hi"))
     assert (message.seq, message.revision) == (kitchen.last_seq + 1, kitchen.revision + 1)
@@ -95,7 +95,9 @@ async def goes_on(store: Store) -> None:
     assert (told.messages, told.reset) == ([message], False)
     assert (await store.changes(kitchen.id, 0, 10)).reset
     assert (await store.stats(at(0))).messages == 4
-    assert await store.session(b"hash")
+    (session,) = await store.sessions_of(ann.id)
+    assert session.token_hash == b"hash"
+    assert await store.sessions([session.id]) == {session.id: (session, ann)}
     assert [room.id for room in await store.close_due_rooms(at(9000), 9)] == [hall.id]
     assert await store.expire_guests(at(9500), at(9001), 9) == [gil.id]
     # Whom a tombstone names is there for a store that wants to look them up.

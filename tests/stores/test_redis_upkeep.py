@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 
 from parley.errors import NameTaken, StoreUnavailable, UserNotFound
 from parley.ids import from_ms, new_id, now, now_ms, to_ms
-from parley.models import Member, Role, User
+from parley.models import Member, Role, Session, User
 from parley.stores.base import Record, Store, UserState
 from parley.stores.redis import RedisStore, guests, keys, scripts, upkeep
+from parley.stores.redis.servers import Command
 from tests.contracts.kitchen import (
     a_room,
     a_session,
@@ -138,24 +139,28 @@ async def test_a_guest_who_comes_back_at_that_moment_stays_or_goes_whole(
     hall = a_room("hall", kind="private")
     await store.add_room(hall)
     idle = await some_guests(store, 40, [])
+    sessions = [a_session(guest, b"hash", at(5000 + number)) for number, guest in enumerate(idle)]
 
-    async def comes(guest: User, number: int) -> None:
+    async def comes(guest: User, session: Session) -> None:
         try:
             await other.join(hall.id, guest.id, Role.MEMBER, at(7))
-            await other.add_session(a_session(guest, guest.id.encode(), at(5000 + number)))
+            await other.add_session(session)
         except UserNotFound:
             pass
 
     results = await asyncio.gather(
-        *(comes(guest, number) for number, guest in enumerate(idle)),
+        *(comes(guest, session) for guest, session in zip(idle, sessions, strict=True)),
         *(store.expire_guests(at(2000), IDLE, 5) for _ in range(8)),
         return_exceptions=False,
     )
     gone = {user_id for result in results if result for user_id in result}
     members = {member.user_id for member in await store.members(hall.id, None, 100)}
-    for guest in idle:
-        there = await store.session(guest.id.encode())
-        assert (await store.user(guest.id) is None) == (guest.id in gone) == (there is None)
+    there = await store.sessions([session.id for session in sessions])
+    for guest, session in zip(idle, sessions, strict=True):
+        assert (await store.user(guest.id) is None) == (guest.id in gone) == (session.id not in there)
+    assert {key for key in await everything(store) if key.startswith(keys.SESSION)} == {
+        keys.SESSION + id_ for id_ in there
+    }
     assert not members & gone
     room = await store.room(hall.id)
     assert room is not None
@@ -245,12 +250,12 @@ async def test_a_guest_who_was_removed_but_is_still_in_rooms_is_finished_by_the_
     study = a_room("study", kind="private")
     await store.add_room(study)
     (guest,) = await some_guests(store, 1, [study.id])
-    await store.add_session(a_session(guest, b"hash", at(20)))
+    await store.add_session(session := a_session(guest, b"hash", at(20)))
     with monkeypatch.context() as patched:
         fails(patched, guests, "finish")
         assert await store.expire_guests(at(2000), IDLE, 10) == [guest.id]
     assert (await store.user(guest.id), await store.user(guest.name)) == (None, None)
-    assert await store.session(b"hash") is None
+    assert await store.sessions([session.id]) == {}
     with pytest.raises(UserNotFound):
         await store.join(study.id, guest.id, Role.MEMBER, at(7))
     with pytest.raises(UserNotFound):
@@ -314,7 +319,7 @@ async def test_nothing_stays_of_a_purged_room_and_of_whom_nothing_names(store: R
     while await store.purge(at(2000), 1):
         pass
     left = {key for key in await everything(store) if "kept" not in key and "sent" not in key}
-    assert left - {keys.COMING} == before
+    assert left - {keys.COMING, keys.MOVED} == before
 
 
 async def everything(store: RedisStore) -> set[str]:
@@ -331,10 +336,66 @@ async def test_a_session_that_was_extended_is_not_purged(store: RedisStore) -> N
     await store.end_session(ends[2].id)
     await store.extend_sessions({ends[2].id: at(50)})
     assert await store.purge(at(20), 100) == 1
-    assert [await store.session(name) is not None for name in (b"one", b"two", b"three")] == [1, 0, 0]
+    assert list(await store.sessions([session.id for session in ends])) == [ends[0].id]
     assert await in_list(store, f"parley:{{user:{ann.id}}}:sessions") == {ends[0].id}
     assert await store.purge(at(50), 100) == 1
     assert [key for key in await everything(store) if "session" in key] == []
+
+
+@pytest.mark.parametrize(("begins", "steps"), [(True, 1), (True, 2), (False, 1), (False, 2), (False, 3)])
+async def test_what_a_crash_leaves_of_a_session_is_purged(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, begins: bool, steps: int
+) -> None:
+    ann = a_user("ann")
+    await store.add_user(ann)
+    session = a_session(ann, b"hash", at(20))
+    if not begins:
+        await store.add_session(session)
+    with monkeypatch.context() as patched:
+        meanwhile(patched, store, steps, lost)
+        with pytest.raises(StoreUnavailable):
+            await (store.add_session(session) if begins else store.end_session(session.id))
+    there = [each.id for each in await store.sessions_of(ann.id)]
+    assert there == ([] if begins or steps > 1 else [session.id])
+    assert begins or there == list(await store.sessions([session.id])), "what works can be found and ended"
+    assert await store.purge(at(20), 100) == 1
+    assert [key for key in await everything(store) if "session" in key] == []
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_a_session_that_comes_while_its_user_is_removed_leaves_nothing(
+    store: RedisStore, other: RedisStore, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    ann = a_user("ann")
+    await store.add_user(ann)
+
+    async def removed() -> None:
+        await other.remove_user(ann.id, at(5))
+
+    with monkeypatch.context() as patched:
+        meanwhile(patched, store, steps, removed)
+        with pytest.raises(UserNotFound):
+            await store.add_session(a_session(ann, b"hash", at(20)))
+    assert [key for key in await everything(store) if "session" in key] == []
+
+
+async def lost() -> None:
+    raise StoreUnavailable
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, store: RedisStore, steps: int, happen: Callable[[], Awaitable[None]]
+) -> None:
+    """Let something happen when a node has taken so many steps."""
+    ask = store._servers.ask
+    taken = iter(range(99))
+
+    async def asking(commands: Sequence[Command], **options: Any) -> list[Any]:
+        if next(taken) == steps:
+            await happen()
+        return await ask(commands, **options)
+
+    monkeypatch.setattr(store._servers, "ask", asking)
 
 
 # Counting

@@ -1,6 +1,8 @@
 """Opening an SQLite file: one process at a time, and one line for the operator where it fails."""
 
 import asyncio
+import errno
+import fcntl
 import sqlite3
 import stat
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Connection
 
 from parley.errors import StartError
@@ -71,6 +74,19 @@ asyncio.run(main())
     store = store_at(path)
     await store.open()
     await store.close()
+
+
+async def test_a_file_system_without_locks_stops_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store = store_at(path)
+    with structlog.testing.capture_logs() as logs:
+        await store.open()
+    await store.ping()
+    await store.close()
+    assert [(line["log_level"], line["reason"]) for line in logs] == [("warning", "No locks available")]
 
 
 async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:

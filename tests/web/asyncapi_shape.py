@@ -42,7 +42,7 @@ REFERENCE: Schema = {
 }
 INFO = thing({"title": TEXT, "version": TEXT}, {"description": TEXT, "license": thing({"name": TEXT})})
 SERVER = thing(
-    {"host": TEXT, "protocol": {"enum": ["ws", "wss"]}},
+    {"host": TEXT, "protocol": {"enum": ["ws", "wss", "amqp", "kafka"]}},
     {"description": TEXT, "variables": named(thing({}, {"default": TEXT, "description": TEXT}))},
 )
 MESSAGE = thing(
@@ -51,6 +51,7 @@ MESSAGE = thing(
         "name": TEXT,
         "title": TEXT,
         "contentType": TEXT,
+        "headers": ANY_SCHEMA,
         "correlationId": thing(
             {"location": {"type": "string", "pattern": r"^\$message\.(header|payload)#(/[^/]+)+$"}},
             {"description": TEXT},
@@ -60,16 +61,33 @@ MESSAGE = thing(
 OBJECT_SCHEMA: Schema = {
     "allOf": [ANY_SCHEMA, {"required": ["type", "properties"], "properties": {"type": {"const": "object"}}}]
 }
+YES_OR_NO: Schema = {"type": "boolean"}
 BINDINGS = thing(
+    {},
     {
         "ws": thing(
             {"method": {"enum": ["GET", "POST"]}, "bindingVersion": {"const": "0.1.0"}},
             {"headers": OBJECT_SCHEMA, "query": OBJECT_SCHEMA},
-        )
-    }
+        ),
+        "amqp": thing(
+            {"is": {"enum": ["queue", "routingKey"]}, "bindingVersion": {"const": "0.3.0"}},
+            {
+                "exchange": thing(
+                    {"name": TEXT, "type": {"enum": ["topic", "direct", "fanout", "default", "headers"]}},
+                    {"durable": YES_OR_NO, "autoDelete": YES_OR_NO, "vhost": TEXT},
+                ),
+                "queue": thing(
+                    {"name": TEXT},
+                    {"durable": YES_OR_NO, "exclusive": YES_OR_NO, "autoDelete": YES_OR_NO, "vhost": TEXT},
+                ),
+            },
+        ),
+        "kafka": thing({"topic": TEXT, "bindingVersion": {"const": "0.5.0"}}),
+    },
 )
+ADDRESS: Schema = {"type": ["string", "null"], "pattern": r"^(/[^?#]*|[a-z]+(\.[a-z]+)*)$"}
 CHANNEL = thing(
-    {"address": {"type": "string", "pattern": "^/[^?#]*$"}, "messages": named(MESSAGE)},
+    {"address": ADDRESS, "messages": named(MESSAGE)},
     {
         "title": TEXT,
         "description": TEXT,
@@ -102,7 +120,7 @@ DOCUMENT = jsonschema_rs.Draft7Validator(
             "servers": named(SERVER),
             "channels": named(CHANNEL),
             "operations": named(OPERATION),
-            "components": thing({"schemas": named(ANY_SCHEMA), "securitySchemes": named(SECURITY)}),
+            "components": thing({"schemas": named(ANY_SCHEMA)}, {"securitySchemes": named(SECURITY)}),
         }
     )
 )

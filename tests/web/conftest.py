@@ -1,5 +1,6 @@
 """One real server for the tests of a module, and small clients for it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,9 @@ from websockets.asyncio.client import connect as connect_unchecked
 
 from tests.frames import FEED, WS, Conversation
 from tests.servers import ServerProcess
+
+SECONDS = 20
+"""How long a client listens in vain."""
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,7 @@ class Socket:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._lines: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []
         self._ref = 0
 
     async def next(self) -> dict[str, Any]:
@@ -113,6 +118,24 @@ class Socket:
             frame = await self.connection.recv()
             self._lines = [json.loads(line) for line in str(frame).split("\n")]
         return self._lines.pop(0)
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        """The next event of that kind."""
+        async with asyncio.timeout(SECONDS):
+            while (line := await self.next()).get("event") != kind:
+                pass
+        return line
+
+    async def message(self) -> dict[str, Any]:
+        """The next message that it is told of, by itself or with all that has changed."""
+        async with asyncio.timeout(SECONDS):
+            while not self._messages:
+                line = await self.next()
+                if line.get("event") == "message.sent":
+                    self._messages = [line["message"]]
+                elif line.get("event") == "room.changes":
+                    self._messages = sorted(line["messages"], key=lambda each: int(each["seq"]))
+        return self._messages.pop(0)
 
     async def answer(self, ref: object) -> dict[str, Any]:
         while (line := await self.next()).get("ref", "none") != ref or "event" in line:

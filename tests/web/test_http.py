@@ -162,11 +162,6 @@ def test_the_api_page_loads_nothing_from_elsewhere(server: ServerProcess) -> Non
         assert len(asset.content) > 10_000
 
 
-def test_health_is_told_outside_the_prefix(server: ServerProcess) -> None:
-    assert httpx2.get(f"{server.url}/healthz").json() == {"status": "alive"}
-    assert httpx2.get(f"{server.url}/readyz").json() == {"status": "ready"}
-
-
 def test_a_one_liner_that_is_refused_makes_nothing(ann: Person, server: ServerProcess) -> None:
     room, speaker = f"room-{uuid4().hex[:8]}", f"john-{uuid4().hex[:8]}"
     news = ann.post("/rooms", json={"name": f"news-{room}", "read_only": True}).json()

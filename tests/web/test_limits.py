@@ -281,8 +281,8 @@ async def test_the_one_liners_of_one_name_share_what_a_user_may_ask(limited: Lim
 
 
 async def test_all_of_one_address_share_what_may_come_from_it(limited: Limited, guest: Guest) -> None:
-    server = limited(rate_limit=0.2)
-    per_second = 0.2 * PER_ADDRESS
+    server = limited(rate_limit=0.1)
+    per_second = 0.1 * PER_ADDRESS
     at = time.monotonic()
     ann, bob = guest(server, "Ann"), guest(server, "Bob")
     granted = 2

@@ -88,7 +88,7 @@ def forged(server: ServerProcess) -> dict[str, tuple[str, str]]:
         "the key of the refresh tokens": sealed(
             head, good, hashlib.sha256(b"parley refresh " + SECRET.encode()).digest()
         ),
-        "an opaque one": security.new_token(),
+        "an opaque one": security.new_token(good["sid"]),
         "noise": "x.y.z",
     }
     expired = sealed(head, good | {"exp": good["iat"] - 1}, key)

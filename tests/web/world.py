@@ -11,6 +11,7 @@ import httpx2
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
+from parley.buses.base import Bus
 from parley.buses.memory import MemoryBus
 from parley.config import Settings
 from parley.ids import new_id
@@ -126,9 +127,11 @@ class Somebody:
 
 
 @asynccontextmanager
-async def a_world(store: Store | None = None, **settings: Any) -> AsyncIterator[World]:
+async def a_world(
+    store: Store | None = None, bus: Bus | None = None, **settings: Any
+) -> AsyncIterator[World]:
     """A world of its own, with nobody in it."""
-    node = Node(Settings(_env_file=None, **settings), store or MemoryStore(), MemoryBus())
+    node = Node(Settings(_env_file=None, **settings), store or MemoryStore(), bus or MemoryBus())
     await node.start()
     node.core.accounts._passwords = Passwords(HASHER)
     world = World(node)

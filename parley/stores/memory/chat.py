@@ -62,10 +62,11 @@ class Chat:
     passwords: dict[str, str] = field(default_factory=dict)
     user_names: dict[str, str] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
-    tokens: dict[bytes, str] = field(default_factory=dict)
     rooms: dict[str, Entry] = field(default_factory=dict)
     room_names: dict[str, str] = field(default_factory=dict)
     joined: dict[str, set[str]] = field(default_factory=dict)
+    moved: dict[str, Time] = field(default_factory=dict)
+    """When a user came into a room or left one last, where that is not long ago."""
     connected: dict[str, tuple[Time, set[str]]] = field(default_factory=dict)
     """Which users are connected to which node, and until when that holds."""
     sent_in: dict[int, int] = field(default_factory=dict)

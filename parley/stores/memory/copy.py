@@ -50,7 +50,6 @@ def _load(chat: Chat, record: Record) -> None:
             chat.user_names[user.name] = user.id
     elif isinstance(record, Session):
         chat.sessions[record.id] = record
-        chat.tokens[record.token_hash] = record.id
     elif isinstance(record, RoomState):
         entry = Entry(
             record.room,

@@ -87,6 +87,12 @@ def close_by_hand(chat: Chat, room_id: str, at: Time, by: str | None, only_if_em
     return None if only_if_empty and not is_left_alone(entry.room) else close(chat, entry, at)
 
 
+def rooms_of(chat: Chat, user_id: str) -> list[Room]:
+    entries = [chat.rooms[room_id] for room_id in chat.joined.get(user_id, ())]
+    entries.sort(key=lambda entry: (entry.members[user_id].joined_at, entry.room.id))
+    return [seen_by(chat, entry, user_id) for entry in entries if entry.room.closed_at is None]
+
+
 def join(
     chat: Chat, room_id: str, user_id: str, role: Role, at: Time, by: str | None, most: int | None
 ) -> Member | None:
@@ -121,6 +127,7 @@ def enter(chat: Chat, entry: Entry, user_id: str, role: Role, at: Time) -> Membe
     )
     entry.room = replace(entry.room, member_count=entry.room.member_count + 1)
     chat.joined.setdefault(user_id, set()).add(entry.room.id)
+    chat.moved[user_id] = at
     return entry.set_member(member, stamped=entry.room.kind != "public")
 
 
@@ -142,6 +149,7 @@ def leave(chat: Chat, room_id: str, user_id: str, at: Time, by: str | None) -> M
         )
     entry.room = replace(entry.room, member_count=entry.room.member_count - 1)
     chat.joined[user_id].discard(room_id)
+    chat.moved[user_id] = at
     return entry.set_member(replace(member, left_at=at), stamped=entry.room.kind != "public")
 
 

@@ -94,6 +94,9 @@ class MemoryStore:
     async def user(self, key: str) -> User | None:
         return self._chat.users.get(as_id(key) or self._chat.user_names.get(key, ""))
 
+    async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
+        return {each: self._chat.users[each] for each in user_ids if each in self._chat.users}
+
     async def password_hash(self, user_id: str) -> str | None:
         return self._chat.passwords.get(user_id)
 
@@ -143,7 +146,7 @@ class MemoryStore:
         for room_id in sorted(self._chat.joined.get(user.id, ())):
             _rooms.leave(self._chat, room_id, user.id, at, None)
         for session in [each for each in self._chat.sessions.values() if each.user_id == user.id]:
-            del self._chat.sessions[session.id], self._chat.tokens[session.token_hash]
+            del self._chat.sessions[session.id]
         del self._chat.users[user.id], self._chat.user_names[user.name]
         self._chat.passwords.pop(user.id, None)
         self._chat.removed[user.id] = UserState(user=as_seen, deleted_at=at)
@@ -158,23 +161,18 @@ class MemoryStore:
         self._chat.connected[node_id] = (until, ((users if holds else set()) | set(came)) - set(went))
         return holds
 
-    async def online(self, at: Time, but: str) -> set[str]:
-        nodes = [(id_, until, users) for id_, (until, users) in self._chat.connected.items()]
-        return {user for id_, until, users in nodes if id_ != but and until > at for user in users}
+    async def online(self, at: Time, but: str) -> dict[str, set[str]]:
+        nodes = self._chat.connected.items()
+        return {id_: set(users) for id_, (until, users) in nodes if id_ != but and until > at}
 
     async def add_session(self, session: Session) -> None:
         if session.user_id not in self._chat.users:
             raise UserNotFound
         self._chat.sessions[session.id] = session
-        self._chat.tokens[session.token_hash] = session.id
 
-    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
-        session_id = self._chat.tokens.get(token_hash)
-        return await self.session_of(session_id) if session_id is not None else None
-
-    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
-        session = self._chat.sessions.get(session_id)
-        return (session, self._chat.users[session.user_id]) if session is not None else None
+    async def sessions(self, session_ids: Sequence[str]) -> dict[str, tuple[Session, User]]:
+        found = (self._chat.sessions[each] for each in session_ids if each in self._chat.sessions)
+        return {session.id: (session, self._chat.users[session.user_id]) for session in found}
 
     async def sessions_of(self, user_id: str) -> list[Session]:
         sessions = (each for each in self._chat.sessions.values() if each.user_id == user_id)
@@ -197,9 +195,7 @@ class MemoryStore:
                 self._chat.sessions[session_id] = replace(session, expires_at=until)
 
     async def end_session(self, session_id: str) -> None:
-        session = self._chat.sessions.pop(session_id, None)
-        if session is not None:
-            del self._chat.tokens[session.token_hash]
+        self._chat.sessions.pop(session_id, None)
 
     # Rooms
 
@@ -218,11 +214,8 @@ class MemoryStore:
             return None
         return _rooms.seen_by(self._chat, entry, user_id)
 
-    async def rooms_of(self, user_id: str) -> list[Room]:
-        entries = [self._chat.rooms[room_id] for room_id in self._chat.joined.get(user_id, ())]
-        entries.sort(key=lambda entry: (entry.members[user_id].joined_at, entry.room.id))
-        entries = [entry for entry in entries if entry.room.closed_at is None]
-        return [_rooms.seen_by(self._chat, entry, user_id) for entry in entries]
+    async def rooms_of(self, user_ids: Sequence[str]) -> dict[str, list[Room]]:
+        return {user_id: _rooms.rooms_of(self._chat, user_id) for user_id in user_ids}
 
     async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
         rooms = (entry.seen_by(None) for entry in self._chat.rooms.values())
@@ -269,6 +262,9 @@ class MemoryStore:
         self, room_id: str, user_id: str, role: Role, by: str | None = None
     ) -> Member | None:
         return _rooms.change_role(self._chat, room_id, user_id, role, by)
+
+    async def moved(self, since: Time) -> set[str]:
+        return {user_id for user_id, at in self._chat.moved.items() if at >= since}
 
     async def memberships_of(self, user_id: str) -> list[Member]:
         entries = sorted(self._chat.rooms.values(), key=lambda entry: entry.room.id)

@@ -56,6 +56,7 @@ def ended_sessions(chat: Chat, before: Time, limit: int) -> list[Session]:
 
 
 def purge_rooms(chat: Chat, before: Time) -> int:
+    chat.moved = {user_id: at for user_id, at in chat.moved.items() if at > before}
     entries = list(chat.rooms.values())
     closed = [each for each in entries if each.room.closed_at and each.room.closed_at <= before]
     for entry in closed:

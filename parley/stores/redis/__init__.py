@@ -53,16 +53,19 @@ The rest is single keys, any of which may lie in another slot:
     parley:closed-rooms               sorted set: closed rooms, by the millisecond of `closed_at`
     parley:coming                     sorted set: "user ID" or "room ID" of whose coming or whose removal was
                                       begun, by the second
-    parley:session:HASH               hash: a session
-    parley:session-hash:ID            "HASH USER": the session's token hash, and whose it is
-    parley:sessions                   sorted set: all sessions, by the millisecond in which they end
+    parley:moved                      sorted set: users, by the millisecond in which they came into a room or
+                                      left one last
+    parley:session:ID                 hash: a session
+    parley:sessions                   sorted set: "ID USER" of all sessions and whose they are, by the
+                                      millisecond in which they end
     parley:sent:MINUTE                messages that came in that minute since the epoch; goes after two hours
     parley:kept:NAME                  what was kept
 
 All sorted sets and sets outside a room but those of nodes are only lists of where to look; the record has the
 say. A list may name what is not there, but never lacks what is. The list of guests may place somebody too
 early, those of sessions may say too late, and who looks there finds out. Only the lists of public and of
-expiring rooms may lack one whose settings just change: that is in the list of due ones.
+expiring rooms may lack one whose settings just change: that is in the list of due ones; and that of a user's
+sessions one that is just made: that is in the list of all.
 
 Who may do what in a room is asked of `parley.permissions`, about what was read of the room; the script that
 then does it compares that with the room, and where it has changed, the rule is asked again (`standing.py`).
@@ -85,7 +88,8 @@ midst of a step leaves one of these:
   removed user is a member of rooms, there still under the old name;
 - a room in the list of due ones that is not due; `close_due_rooms` takes it out a minute later, and gives it
   its places in the other lists;
-- a session in the lists without its record, until `purge` comes upon it;
+- a session in the lists without its record, or one that nobody has a token for and that its user's list
+  lacks, until `purge` comes upon it;
 - up to a second's worth of messages that were stored but not counted in `sent`.
 """
 

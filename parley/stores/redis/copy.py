@@ -26,7 +26,7 @@ async def dump(servers: Servers) -> AsyncIterator[Record]:
             if state is not None:
                 known = str(password_hash, "utf-8") if password_hash is not None else None
                 yield replace(state, password_hash=known)
-    session_ids = await lists.everything(servers, keys.SESSIONS)
+    session_ids = [sessions.owned(each)[0] for each in await lists.everything(servers, keys.SESSIONS)]
     for begin in range(0, len(session_ids), AT_ONCE):
         for session in await sessions.read(servers, session_ids[begin : begin + AT_ONCE]):
             yield session

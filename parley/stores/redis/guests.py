@@ -119,7 +119,7 @@ async def finish(servers: Servers, gone: UserState, name: str, *, traceless: boo
         await servers.one("SADD", *keys.of_user(user.id, "left"), *room_ids)
     await members.leave_for_good(servers, room_ids, gone, traceless=traceless)
     ended = await servers.one("ZRANGE", *keys.of_user(user.id, "sessions"), 0, -1)
-    await sessions.end_sessions(servers, [each.decode() for each in ended])
+    await sessions.end_sessions(servers, [sessions.listed(each.decode(), user.id) for each in ended])
     await names.release(servers, keys.USER_NAME + name, user.id)
     removed_ms = to_ms(gone.deleted_at) if gone.deleted_at is not None else 0
     await servers.one(*script(scripts.RETIRE, [keys.PEOPLE, keys.GUESTS, keys.REMOVED], user.id, removed_ms))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+from parley.ids import Time, to_ms
 from parley.stores.redis import keys, scripts
 from parley.stores.redis.servers import Command, Servers, script
 
@@ -40,6 +41,11 @@ async def up_to(servers: Servers, key: str, score: int | str, limit: int, passed
 async def note_coming(servers: Servers, what: str) -> None:
     """Note what is about to be made, before any list names it."""
     await servers.one(*script(scripts.NOTE, [keys.COMING], what))
+
+
+def noting_move(user_id: str, at: Time) -> Command:
+    """What notes that a user is about to come into a room or to leave one."""
+    return ("ZADD", keys.MOVED, "GT", to_ms(at), user_id)
 
 
 def noting_due(room_id: str) -> Command:

@@ -5,7 +5,7 @@ from typing import Any
 
 from parley import permissions
 from parley.errors import RoomNotFound, UserNotFound
-from parley.ids import Time
+from parley.ids import Time, to_ms
 from parley.models import Member, Role
 from parley.stores.base import UserState
 from parley.stores.redis import keys, lists, rows, scripts
@@ -34,7 +34,8 @@ async def join(
 
     async def step(seen: str) -> Any:
         noted = keys.of_user(user_id, "", "rooms")
-        user = rows.user(await servers.one(*script(scripts.REMEMBER, noted, room_id)))
+        noting = [script(scripts.REMEMBER, noted, room_id), lists.noting_move(user_id, at)]
+        user = rows.user((await servers.all(noting))[0])
         if user is None:
             (revision,) = await servers.one(*script(scripts.HEADS, [keys.room(room_id)]))
             raise UserNotFound if revision is not None else RoomNotFound
@@ -69,7 +70,8 @@ async def leave(servers: Servers, room_id: str, user_id: str, at: Time, by: str 
             permissions.may_leave(seen.kind, seen.role, owners=seen.owners, members=seen.members)
 
     async def step(seen: str) -> Any:
-        await servers.one("SADD", *keys.of_user(user_id, "left"), room_id)
+        left = ("SADD", *keys.of_user(user_id, "left"), room_id)
+        await servers.all([left, lists.noting_move(user_id, at)])
         arguments = (by or "", seen, user_id, at)
         answer = await servers.one(*_leaving(room_id, arguments))
         if answer != b"note":
@@ -131,6 +133,11 @@ async def memberships_of(servers: Servers, user_id: str) -> list[Member]:
     found = await servers.all(looks)
     values = zip(room_ids, found[: len(room_ids)], found[len(room_ids) :], strict=True)
     return [rows.member(room_id, user_id.encode(), value, mark) for room_id, value, mark in values if value]
+
+
+async def moved(servers: Servers, since: Time) -> set[str]:
+    found = await servers.one("ZRANGEBYSCORE", keys.MOVED, to_ms(since), "+inf")
+    return {each.decode() for each in found}
 
 
 async def places(servers: Servers, user_id: str) -> list[str]:

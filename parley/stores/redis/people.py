@@ -1,6 +1,6 @@
 """Users and their names."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from parley.errors import RoomFull, RoomNotFound, UserNotFound
 from parley.ids import Time, as_id, now, to_ms
@@ -72,6 +72,11 @@ def listing(user: User, most: int | None = None) -> Command:
 async def user(servers: Servers, key: str) -> User | None:
     user_id = as_id(key) or await names.holder(servers, keys.USER_NAME + key)
     return rows.user(await servers.one("GET", keys.user(user_id))) if user_id else None
+
+
+async def users(servers: Servers, user_ids: Collection[str]) -> dict[str, User]:
+    found = map(rows.user, await servers.all([("GET", keys.user(user_id)) for user_id in user_ids]))
+    return {user.id: user for user in found if user is not None}
 
 
 async def password_hash(servers: Servers, user_id: str) -> str | None:

@@ -14,11 +14,14 @@ async def report(
     return bool(await servers.one(*script(scripts.REPORT, [keys.NODES, _users(node_id)], *arguments)))
 
 
-async def online(servers: Servers, at: Time, but: str) -> set[str]:
+async def online(servers: Servers, at: Time, but: str) -> dict[str, set[str]]:
     nodes = await servers.one("ZRANGEBYSCORE", keys.NODES, f"({to_ms(at)}", "+inf")
-    others = [_users(node.decode()) for node in nodes if node.decode() != but]
-    found = await servers.one("SUNION", *others) if others else []
-    return {each.decode() for each in found if each}
+    others = [node.decode() for node in nodes if node.decode() != but]
+    found = await servers.all([("SMEMBERS", _users(node_id)) for node_id in others])
+    return {
+        node_id: {each.decode() for each in users if each}
+        for node_id, users in zip(others, found, strict=True)
+    }
 
 
 def _users(node_id: str) -> str:

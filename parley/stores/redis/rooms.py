@@ -61,6 +61,7 @@ async def _coming(servers: Servers, room: Room, user_ids: Sequence[str]) -> list
     if room.created_by is not None:
         await servers.one(*script(scripts.REMEMBER, keys.of_user(room.created_by, "", "created"), room.id))
     noting = [script(scripts.REMEMBER, keys.of_user(each, "", "rooms"), room.id) for each in user_ids]
+    await servers.all([lists.noting_move(each, room.created_at) for each in user_ids])
     found = [rows.user(value) for value in await servers.all(noting)]
     users = [user for user in found if user is not None]
     if len(users) < len(user_ids):
@@ -98,34 +99,49 @@ async def room(servers: Servers, key: str, user_id: str | None) -> Room | None:
     if room_id is None:
         return None
     reply = await servers.one(*look(room_id, user_id))
-    seen = await _seen(servers, [reply])
-    return seen[0][1] if seen else rows.room(reply[0])
+    (seen,) = await _seen(servers, [reply])
+    return seen[1] if seen is not None else rows.room(reply[0])
 
 
-async def rooms_of(servers: Servers, user_id: str) -> list[Room]:
-    noted = [each.decode() for each in await servers.one("ZRANGE", *keys.of_user(user_id, "rooms"), 0, -1)]
-    replies = await servers.all([look(room_id, user_id) for room_id in noted])
-    strange = [room_id for room_id, (_, member, *_) in zip(noted, replies, strict=True) if member is None]
-    if strange:
-        await servers.one(*script(scripts.FORGET, keys.of_user(user_id, "rooms"), *strange))
-    seen = await _seen(servers, replies)
-    seen.sort(key=lambda each: (each[0], each[1].id))
-    return [room for _, room in seen]
+async def rooms_of(servers: Servers, user_ids: Sequence[str]) -> dict[str, list[Room]]:
+    """Three round trips, however many users: where they may be, how it is there, and the other ones in direct
+    rooms."""
+    noted = await servers.all([("ZRANGE", *keys.of_user(user_id, "rooms"), 0, -1) for user_id in user_ids])
+    looks = [(who, each.decode()) for who, ids in zip(user_ids, noted, strict=True) for each in ids]
+    replies = await servers.all([look(room_id, user_id) for user_id, room_id in looks])
+    strange: dict[str, list[str]] = {}
+    mine: dict[str, list[tuple[Time, Room]]] = {user_id: [] for user_id in user_ids}
+    for (user_id, room_id), (_, value, *_), seen in zip(
+        looks, replies, await _seen(servers, replies), strict=True
+    ):
+        if value is None:
+            strange.setdefault(user_id, []).append(room_id)
+        elif seen is not None:
+            mine[user_id].append(seen)
+    forgetting = [
+        script(scripts.FORGET, keys.of_user(user_id, "rooms"), *ids) for user_id, ids in strange.items()
+    ]
+    await servers.all(forgetting)
+    for found in mine.values():
+        found.sort(key=lambda each: (each[0], each[1].id))
+    return {user_id: [room for _, room in found] for user_id, found in mine.items()}
 
 
-async def _seen(servers: Servers, replies: Sequence[Any]) -> list[tuple[Time, Room]]:
-    """Those of the rooms that are open and have the user as a member, as that user sees them, each with the
-    time of joining. One round trip if there are direct ones among them."""
+async def _seen(servers: Servers, replies: Sequence[Any]) -> list[tuple[Time, Room] | None]:
+    """The rooms as those users see them, each with the time of joining; None where it is not open or the user
+    is not in it. One round trip if there are direct ones among them."""
     peer_ids = [peer_id for *_, peer_id in replies if peer_id is not None]
     states = await servers.all([("GET", keys.user(peer_id.decode())) for peer_id in peer_ids])
     peers = dict(zip(peer_ids, map(rows.user_state, states), strict=True))
-    seen: list[tuple[Time, Room]] = []
+    seen: list[tuple[Time, Room] | None] = []
     for fields, value, mark, peer_id in replies:
         room = rows.room(fields)
-        if room is not None and value is not None:
-            member = rows.member(room.id, b"", value, mark)
-            peer = peers.get(peer_id)
-            seen.append((member.joined_at, rows.room_of_member(room, member, peer.user if peer else UNSET)))
+        if room is None or value is None:
+            seen.append(None)
+            continue
+        member = rows.member(room.id, b"", value, mark)
+        peer = peers.get(peer_id)
+        seen.append((member.joined_at, rows.room_of_member(room, member, peer.user if peer else UNSET)))
     return seen
 
 

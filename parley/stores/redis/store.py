@@ -102,6 +102,9 @@ class RedisStore:
     async def user(self, key: str) -> User | None:
         return await people.user(self._servers, key)
 
+    async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
+        return await people.users(self._servers, user_ids)
+
     async def password_hash(self, user_id: str) -> str | None:
         return await people.password_hash(self._servers, user_id)
 
@@ -120,11 +123,8 @@ class RedisStore:
     async def add_session(self, session: Session) -> None:
         await sessions.add_session(self._servers, session)
 
-    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
-        return await sessions.session(self._servers, token_hash)
-
-    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
-        return await sessions.session_of(self._servers, session_id)
+    async def sessions(self, session_ids: Sequence[str]) -> dict[str, tuple[Session, User]]:
+        return await sessions.sessions(self._servers, session_ids)
 
     async def sessions_of(self, user_id: str) -> list[Session]:
         return await sessions.sessions_of(self._servers, user_id)
@@ -138,7 +138,7 @@ class RedisStore:
         await sessions.extend_sessions(self._servers, expires_at)
 
     async def end_session(self, session_id: str) -> None:
-        await sessions.end_sessions(self._servers, [session_id])
+        await sessions.end_session(self._servers, session_id)
 
     async def saw(self, users: dict[str, Time]) -> None:
         await people.saw(self._servers, users)
@@ -146,7 +146,7 @@ class RedisStore:
     async def report(self, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]) -> bool:
         return await presence.report(self._servers, node_id, until, came, went)
 
-    async def online(self, at: Time, but: str) -> set[str]:
+    async def online(self, at: Time, but: str) -> dict[str, set[str]]:
         return await presence.online(self._servers, at, but)
 
     async def expire_guests(self, at: Time, idle_since: Time, limit: int) -> list[str]:
@@ -166,8 +166,8 @@ class RedisStore:
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
         return await rooms.room(self._servers, key, user_id)
 
-    async def rooms_of(self, user_id: str) -> list[Room]:
-        return await rooms.rooms_of(self._servers, user_id)
+    async def rooms_of(self, user_ids: Sequence[str]) -> dict[str, list[Room]]:
+        return await rooms.rooms_of(self._servers, user_ids)
 
     async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
         return await rooms.public_rooms(self._servers, after, limit)
@@ -209,6 +209,9 @@ class RedisStore:
         self, room_id: str, user_id: str, role: Role, by: str | None = None
     ) -> Member | None:
         return await members.change_role(self._servers, room_id, user_id, role, by)
+
+    async def moved(self, since: Time) -> set[str]:
+        return await members.moved(self._servers, since)
 
     async def memberships_of(self, user_id: str) -> list[Member]:
         return await members.memberships_of(self._servers, user_id)

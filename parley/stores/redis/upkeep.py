@@ -113,6 +113,7 @@ async def _finish(servers: Servers, room: Room, closed_at: Time) -> None:
 
 
 async def purge(servers: Servers, before: Time, limit: int) -> int:
+    await servers.one("ZREMRANGEBYSCORE", keys.MOVED, "-inf", to_ms(before))
     return (
         await sessions.purge(servers, before, limit)
         + await _purge_rooms(servers, before, limit)

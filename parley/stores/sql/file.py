@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
@@ -15,6 +16,8 @@ from parley.stores.sql import migrate
 
 BUSY_SECONDS = 5.0
 """How long a transaction waits for another program that is writing to the file."""
+
+log = structlog.get_logger()
 
 _PRAGMAS = (
     "journal_mode = WAL",
@@ -107,7 +110,13 @@ def _lock(path: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise StartError("it is in use by another parley; stop that one or name another file") from None
+        raise StartError(
+            "it is in use by another parley, and belongs to one at a time; stop that one, name another file, "
+            "or let several share a store postgresql:// or redis://"
+        ) from None
+    except OSError as error:
+        # Some file systems know no locks, which is no reason not to run.
+        log.warning("the file cannot be locked; let no other parley use it", path=path, reason=error.strerror)
     return lock
 
 

@@ -5,7 +5,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert
 from parley.errors import StartError
 from parley.stores.sql.schema import metadata
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision in `stores/migrations`, known here so that a start need not load Alembic."""
 
 _LOCK = 0x7061726C6579

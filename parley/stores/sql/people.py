@@ -1,9 +1,8 @@
 """Users, their sessions, and what is kept by name, as steps of one transaction."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from parley.errors import NameTaken, UserNotFound
@@ -15,8 +14,7 @@ from parley.stores.sql.schema import connected, meta, nodes, sessions, users
 _THERE = users.c.deleted_at.is_(None)
 _USER_BY_ID = select(users).where(users.c.id == bindparam("key"), _THERE)
 _USER_BY_NAME = select(users).where(users.c.name == bindparam("key"), _THERE)
-_SESSION = select(sessions).where(sessions.c.token_hash == bindparam("token_hash"))
-_SESSION_BY_ID = select(sessions).where(sessions.c.id == bindparam("session_id"))
+_SESSIONS = select(sessions, *rows.as_peer(users)).join_from(sessions, users)
 _EXTENDED = (
     update(sessions)
     .where(sessions.c.id == bindparam("session_id"), sessions.c.expires_at < bindparam("until"))
@@ -71,6 +69,11 @@ def user(connection: Connection, key: str) -> User | None:
     return rows.user(row) if row is not None else None
 
 
+def users_of(connection: Connection, user_ids: Sequence[str]) -> dict[str, User]:
+    found = select(users).where(_THERE, users.c.id.in_(rows.listed(connection, user_ids)))
+    return {row.id: rows.user(row) for row in connection.execute(found)}
+
+
 def password_hash(connection: Connection, user_id: str) -> str | None:
     mine = (users.c.id == user_id) & _THERE
     return connection.execute(select(users.c.password_hash).where(mine)).scalar()
@@ -104,19 +107,9 @@ def add_session(connection: Connection, session: Session) -> None:
     connection.execute(insert(sessions), rows.session_values(session))
 
 
-def session(connection: Connection, token_hash: bytes) -> tuple[Session, User] | None:
-    return _with_owner(connection, connection.execute(_SESSION, {"token_hash": token_hash}).first())
-
-
-def session_of(connection: Connection, session_id: str) -> tuple[Session, User] | None:
-    return _with_owner(connection, connection.execute(_SESSION_BY_ID, {"session_id": session_id}).first())
-
-
-def _with_owner(connection: Connection, row: Row[Any] | None) -> tuple[Session, User] | None:
-    if row is None:
-        return None
-    owner = connection.execute(_USER_BY_ID, {"key": row.user_id}).one()
-    return rows.session(row), rows.user(owner)
+def sessions_by_id(connection: Connection, session_ids: Sequence[str]) -> dict[str, tuple[Session, User]]:
+    asked = _SESSIONS.where(sessions.c.id.in_(rows.listed(connection, session_ids)))
+    return {row.id: (rows.session(row), rows.peer(row)) for row in connection.execute(asked)}
 
 
 def sessions_of(connection: Connection, user_id: str) -> list[Session]:
@@ -169,7 +162,14 @@ def report(
     return holds
 
 
-def online(connection: Connection, at: Time, but: str) -> set[str]:
+def online(connection: Connection, at: Time, but: str) -> dict[str, set[str]]:
     alive = (nodes.c.id != but) & (nodes.c.expires_at > to_ms(at))
-    found = select(connected.c.user_id).join_from(nodes, connected, connected.c.node_id == nodes.c.id)
-    return set(connection.execute(found.where(alive)).scalars())
+    found = select(nodes.c.id, connected.c.user_id).outerjoin_from(
+        nodes, connected, connected.c.node_id == nodes.c.id
+    )
+    there: dict[str, set[str]] = {}
+    for node_id, user_id in connection.execute(found.where(alive)):
+        users_there = there.setdefault(node_id, set())
+        if user_id is not None:
+            users_there.add(user_id)
+    return there

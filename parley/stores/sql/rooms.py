@@ -3,21 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 from sqlalchemy import (
-    JSON,
     Connection,
     Row,
-    Text,
     bindparam,
-    cast,
-    column,
     delete,
     func,
     insert,
-    literal,
     select,
     update,
 )
@@ -42,9 +36,9 @@ _ROOM_BY_ID = _ROOM_SEEN.where(rooms.c.id == bindparam("key"))
 _ROOM_BY_NAME = _ROOM_SEEN.where(rooms.c.name == bindparam("key"))
 _other = members.alias("other")
 _peer = users.alias("peer")
-_PEER_NAMED = [getattr(_peer.c, each).label(f"peer_{each}") for each in rows.OF_USERS]
+_PEER_NAMED = rows.as_peer(_peer)
 _ROOMS_OF = (
-    select(rooms, members.c.role, members.c.read_seq, *_PEER_NAMED)
+    select(rooms, members.c.user_id.label("seen_by"), members.c.role, members.c.read_seq, *_PEER_NAMED)
     .join_from(members, rooms)
     .outerjoin(
         _other,
@@ -53,7 +47,7 @@ _ROOMS_OF = (
         & (_other.c.user_id != members.c.user_id),
     )
     .outerjoin(_peer, _peer.c.id == _other.c.user_id)
-    .where(_OPEN, members.c.user_id == bindparam("user_id"), members.c.left_at.is_(None))
+    .where(_OPEN, members.c.left_at.is_(None))
     .order_by(members.c.joined_at, rooms.c.id)
 )
 _PEER = (
@@ -132,9 +126,12 @@ def room(connection: Connection, key: str, user_id: str | None) -> Room | None:
     return _seen(row, connection.execute(_PEER, {"room_id": row.id, "user_id": user_id}).first())
 
 
-def rooms_of(connection: Connection, user_id: str) -> list[Room]:
-    found = connection.execute(_ROOMS_OF, {"user_id": user_id})
-    return [_seen(row, row if row.peer_id is not None else None) for row in found]
+def rooms_of(connection: Connection, user_ids: Sequence[str]) -> dict[str, list[Room]]:
+    mine: dict[str, list[Room]] = {user_id: [] for user_id in user_ids}
+    asked = members.c.user_id.in_(rows.listed(connection, user_ids))
+    for row in connection.execute(_ROOMS_OF.where(asked)):
+        mine[row.seen_by].append(_seen(row, row if row.peer_id is not None else None))
+    return mine
 
 
 def public_rooms(connection: Connection, after: str | None, limit: int) -> list[Room]:
@@ -143,14 +140,8 @@ def public_rooms(connection: Connection, after: str | None, limit: int) -> list[
 
 
 def heads(connection: Connection, room_ids: Sequence[str]) -> dict[str, int]:
-    # One JSON text, because the number of parameters that a statement takes is limited.
-    text = msgspec.json.encode(room_ids).decode()
-    if connection.dialect.name == "sqlite":
-        asked = func.json_each(text).table_valued("value")
-    else:
-        parsed = cast(literal(text, Text), JSON)
-        asked = func.json_array_elements_text(parsed).table_valued(column("value", Text))
-    statement = select(rooms.c.id, rooms.c.revision).where(_OPEN, rooms.c.id.in_(select(asked.c.value)))
+    asked = rooms.c.id.in_(rows.listed(connection, room_ids))
+    statement = select(rooms.c.id, rooms.c.revision).where(_OPEN, asked)
     return {row.id: row.revision for row in connection.execute(statement)}
 
 
@@ -294,6 +285,14 @@ def change_role(
     values = {"role": role.value} | _moved(connection, room, 0, stamped=True)
     connection.execute(_MEMBER, {"here": room_id, "who": user_id, **values})
     return _member(connection, room_id, user_id)
+
+
+def moved(connection: Connection, since: Time) -> set[str]:
+    ms = to_ms(since)
+    came, went = (
+        select(members.c.user_id).where(moment >= ms) for moment in (members.c.joined_at, members.c.left_at)
+    )
+    return set(connection.execute(came.union(went)).scalars())
 
 
 def memberships_of(connection: Connection, user_id: str) -> list[Member]:

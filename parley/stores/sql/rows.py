@@ -4,7 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, and_, select
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    FromClause,
+    Label,
+    Row,
+    Select,
+    Text,
+    and_,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+)
 
 from parley.ids import Time, from_ms, made_ms, to_ms
 from parley.models import Member, Message, Role, Room, Session, User
@@ -15,6 +30,17 @@ MEMBERS = select(members, users.c.name, users.c.display_name).join_from(members,
 
 _reactions = msgspec.json.Decoder(dict[str, list[str]]).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def listed(connection: Connection, ids: Sequence[str]) -> Select[tuple[str]]:
+    """These ids as a table. One JSON text, because the number of parameters of a statement is limited."""
+    text = _encode(ids).decode()
+    if connection.dialect.name == "sqlite":
+        table = func.json_each(text).table_valued("value")
+    else:
+        parsed = cast(literal(text, Text), JSON)
+        table = func.json_array_elements_text(parsed).table_valued(column("value", Text))
+    return select(table.c.value)
 
 
 def message(row: Sequence[Any]) -> Message:
@@ -130,7 +156,11 @@ def user(row: Row[Any]) -> User:
     )
 
 
-OF_USERS = ("id", "name", "display_name", "kind", "last_seen_at")
+def as_peer(table: FromClause) -> list[Label[Any]]:
+    """The columns of `users` that `peer` reads, called so that they can stand beside those of others."""
+    return [
+        table.c[each].label(f"peer_{each}") for each in ("id", "name", "display_name", "kind", "last_seen_at")
+    ]
 
 
 def peer(row: Row[Any]) -> User:

@@ -64,7 +64,6 @@ sessions = Table(
     Column("label", Text, nullable=False, server_default=""),
     Column("generation", BigInteger, nullable=False, server_default="0"),
     Column("rotated_at", BigInteger),
-    Index("ix_sessions_token_hash", "token_hash", unique=True),
     Index("ix_sessions_user_id", "user_id"),
     Index("ix_sessions_expires_at", "expires_at"),
 )
@@ -122,8 +121,12 @@ members = Table(
     Column("revision", BigInteger, nullable=False),
     Index("ix_members_user_id", "user_id"),
     Index("ix_members_revision", "room_id", "revision"),
+    Index("ix_members_joined_at", "joined_at"),
     sqlite_with_rowid=False,
 )
+
+_left = members.c.left_at.is_not(None)
+Index("ix_members_left_at", members.c.left_at, sqlite_where=_left, postgresql_where=_left)
 
 # Without row ids a room's messages lie together in their order: a page is one stretch of the file.
 messages = Table(

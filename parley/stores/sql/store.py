@@ -79,6 +79,9 @@ class SqlStore:
     async def user(self, key: str) -> User | None:
         return await self._database.read(people.user, key)
 
+    async def users(self, user_ids: Sequence[str]) -> dict[str, User]:
+        return await self._database.read(people.users_of, user_ids)
+
     async def password_hash(self, user_id: str) -> str | None:
         return await self._database.read(people.password_hash, user_id)
 
@@ -97,11 +100,8 @@ class SqlStore:
     async def add_session(self, session: Session) -> None:
         await self._database.write(people.add_session, session)
 
-    async def session(self, token_hash: bytes) -> tuple[Session, User] | None:
-        return await self._database.read(people.session, token_hash)
-
-    async def session_of(self, session_id: str) -> tuple[Session, User] | None:
-        return await self._database.read(people.session_of, session_id)
+    async def sessions(self, session_ids: Sequence[str]) -> dict[str, tuple[Session, User]]:
+        return await self._database.read(people.sessions_by_id, session_ids)
 
     async def sessions_of(self, user_id: str) -> list[Session]:
         return await self._database.read(people.sessions_of, user_id)
@@ -126,7 +126,7 @@ class SqlStore:
     async def report(self, node_id: str, until: Time, came: Sequence[str], went: Sequence[str]) -> bool:
         return await self._database.write(people.report, node_id, until, came, went)
 
-    async def online(self, at: Time, but: str) -> set[str]:
+    async def online(self, at: Time, but: str) -> dict[str, set[str]]:
         return await self._database.read(people.online, at, but)
 
     # Rooms
@@ -143,8 +143,8 @@ class SqlStore:
     async def room(self, key: str, user_id: str | None = None) -> Room | None:
         return await self._database.read(rooms.room, key, user_id)
 
-    async def rooms_of(self, user_id: str) -> list[Room]:
-        return await self._database.read(rooms.rooms_of, user_id)
+    async def rooms_of(self, user_ids: Sequence[str]) -> dict[str, list[Room]]:
+        return await self._database.read(rooms.rooms_of, user_ids)
 
     async def public_rooms(self, after: str | None, limit: int) -> list[Room]:
         return await self._database.read(rooms.public_rooms, after, limit)
@@ -186,6 +186,9 @@ class SqlStore:
         self, room_id: str, user_id: str, role: Role, by: str | None = None
     ) -> Member | None:
         return await self._database.write(rooms.change_role, room_id, user_id, role, by)
+
+    async def moved(self, since: Time) -> set[str]:
+        return await self._database.read(rooms.moved, since)
 
     async def memberships_of(self, user_id: str) -> list[Member]:
         return await self._database.read(rooms.memberships_of, user_id)
