@@ -158,13 +158,15 @@ class Rooms:
         except RoomNotFound:
             if as_id(key) is not None:
                 raise
-        room = self._new(key, None, creator.id if creator else None)
-        room = replace(room, history_limit=self._history(None))
+        creator_id = creator.id if creator else None
+        room = replace(self._new(key, None, creator_id), history_limit=self._history(None))
         try:
-            creator_id = creator.id if creator else None
             await self._store.add_room(room, creator_id, most=self._settings.max_rooms)
-        except NameTaken:  # made by somebody else at the same moment, or a room that is not for everybody
-            pass
+        except NameTaken:  # not for everybody, or made at the same moment, and perhaps not there yet
+            for _ in range(10):
+                if await self._store.room(names.room_key(key)) is not None:
+                    break
+                await asyncio.sleep(0.05)
         return await self.see(key, None)
 
     async def direct(self, user: User, peer: User) -> Room:
@@ -172,8 +174,7 @@ class Rooms:
         return await self.see(await self.direct_id(user, peer), user.id)
 
     async def direct_id(self, user: User, peer: User) -> str:
-        """The id of the room of two people, which is made on first use. Raises `InvalidField`,
-        `LimitReached`."""
+        """The id of the room of two people, made on first use. Raises `InvalidField`, `LimitReached`."""
         room_id = direct_id(user.id, peer.id)
         if room_id in self._direct:
             return room_id

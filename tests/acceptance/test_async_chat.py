@@ -19,7 +19,7 @@ from tests.client.conftest import Console, OpenConsole
 from tests.servers import ServerProcess, until
 from tests.web.conftest import socket
 
-PLACES = [Place("sqlite", "memory"), Place("redis", "redis")]
+PLACES = [Place("sqlite", "memory"), Place("redis", "redis"), Place("redis", "rabbitmq")]
 
 GONE_SECONDS = 30
 """How soon everybody sees that a connection has died without saying so."""

@@ -15,7 +15,7 @@ from tests.acceptance.places import Place
 from tests.servers import ServerProcess
 from tests.web.conftest import Socket, connect, socket
 
-PLACES = [Place("sqlite", "memory"), Place("postgresql", "redis")]
+PLACES = [Place("sqlite", "memory"), Place("postgresql", "redis"), Place("postgresql", "rabbitmq")]
 
 REVOKED_SECONDS = 1.0
 """How soon a session that was ended is over for those who are connected, on whatever node."""

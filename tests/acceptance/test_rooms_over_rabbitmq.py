@@ -30,7 +30,7 @@ from tests.rabbitmq_server import another_rabbitmq
 from tests.realtime.conftest import RecordingTransport, turn
 from tests.servers import ServerProcess, until
 
-PLACES = [Place("sqlite", "memory"), Place("postgresql", "rabbitmq")]
+PLACES = [Place("sqlite", "memory"), Place("postgresql", "rabbitmq"), Place("redis", "redis")]
 
 NUMBERS = count(7)
 
